@@ -1,0 +1,44 @@
+"""Settings of the process that make networks on a CPU fast; for programs, never for a library import.
+
+Measured on two cores, 640x480: with another program running beside it, torch's OpenMP threads that wait by spinning
+made a pair take 17 s instead of 1 s; glibc handing freed memory back to the kernel costs LoFTR 1.3 times its time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+"""Parameters of mallopt(3)."""
+
+TOP_PAD_BYTES = 64 << 20
+
+
+def prepare_process(keep_memory: bool = True) -> list[str]:
+    """Set what OpenMP and malloc read, and return what was done, one line each, for a log.
+
+    Call it before torch is imported. A variable that the user has set stays.
+
+    Args:
+        keep_memory: let glibc keep freed memory: faster, up to a quarter more resident memory.
+    """
+    done = []
+    if 'OMP_WAIT_POLICY' not in os.environ and 'GOMP_SPINCOUNT' not in os.environ:
+        if 'torch' in sys.modules:
+            done.append('OpenMP: threads may spin while they wait, since torch was imported first')
+        else:
+            os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
+            done.append('OpenMP: threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE)')
+    if keep_memory and platform.libc_ver()[0] == 'glibc':
+        mallopt = ctypes.CDLL(None).mallopt
+        accepted = [
+            mallopt(M_MMAP_MAX, 0),
+            mallopt(M_TRIM_THRESHOLD, -1),
+            mallopt(M_TOP_PAD, TOP_PAD_BYTES),
+        ]
+        if all(accepted):
+            done.append('malloc: freed memory is kept (matcher.keep_memory)')
+    return done
