@@ -1,0 +1,279 @@
+"""The types that the parts of the package hand to each other: frozen, checked, numpy only.
+
+Conventions, for the whole package:
+
+* Image 0 is the reference (the keyframe, or the left camera), image 1 the current one (or the right).
+* Pixels are (x, y) with the centre of the top-left pixel at (0, 0), as in OpenCV and ROS.
+* A transform `a_from_b` takes points from frame b to frame a: `x_a = a_from_b @ x_b`. Camera frames are optical:
+  z forward, x right, y down.
+* A pose covariance is 6x6 in ROS order (x, y, z, rotX, rotY, rotZ), rotation about fixed axes.
+* Units end the name: `_px`, `_deg`, `_m`, `_s`, `_ns`. Time is integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import numpy as np
+
+from loftr_ros.errors import InputError
+
+UNKNOWN_VARIANCE = 9999.0
+"""Stands in a covariance along a direction that the data say nothing about (RelativePose.msg has the same value)."""
+
+
+class Scale(enum.IntEnum):
+    """What the length of a translation means; the values are those of RelativePose.msg."""
+
+    UP_TO_SCALE = 0
+    STEREO = 1
+    DEPTH = 2
+    BASELINE = 3
+    EXTERNAL = 4
+
+
+class PoseStatus(enum.IntEnum):
+    """What the world allowed; the values are those of RelativePose.msg. From 10 on there is no pose."""
+
+    OK = 0
+    LOW_PARALLAX = 1
+    PURE_ROTATION = 2
+    STATIC = 3
+    TOO_FEW_MATCHES = 10
+    TOO_FEW_INLIERS = 11
+
+
+class CameraModel(enum.Enum):
+    """Distortion models of sensor_msgs/CameraInfo, with the lengths of D that each accepts."""
+
+    PLUMB_BOB = 'plumb_bob'  # k1 k2 p1 p2 [k3]
+    RATIONAL_POLYNOMIAL = 'rational_polynomial'  # k1 k2 p1 p2 k3 k4 k5 k6 [s1 s2 s3 s4 [tx ty]]
+    EQUIDISTANT = 'equidistant'  # k1 k2 k3 k4
+
+    @property
+    def coefficient_counts(self) -> tuple[int, ...]:
+        return {'plumb_bob': (0, 4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}[self.value]
+
+
+def _array(name: str, value, shape: tuple[int | None, ...], dtype) -> np.ndarray:
+    """Return `value` as a read-only array of `dtype`, or say what is wrong with its shape (None: any length)."""
+    array = np.array(value, dtype=dtype, copy=True)
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = '(' + ', '.join('N' if n is None else str(n) for n in shape) + ')'
+        raise InputError(f'{name} must have shape {wanted}, got {array.shape}')
+    array.flags.writeable = False
+    return array
+
+
+def _set(instance, **values) -> None:
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Camera:
+    """A calibrated camera: how a ray becomes a pixel of an image of `width` x `height`.
+
+    Args:
+        matrix: (3, 3) intrinsic matrix [px].
+        distortion: coefficients in OpenCV's order for `model`; empty for a rectified image.
+    """
+
+    matrix: np.ndarray
+    width: int
+    height: int
+    distortion: np.ndarray = ()
+    model: CameraModel = CameraModel.PLUMB_BOB
+
+    def __post_init__(self):
+        matrix = _array('camera matrix', self.matrix, (3, 3), np.float64)
+        distortion = _array('distortion', self.distortion, (None,), np.float64)
+        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+            raise InputError(
+                f'camera matrix needs positive finite focal lengths, got fx={matrix[0, 0]}, fy={matrix[1, 1]}; '
+                'an uncalibrated camera_info has K of zeros: calibrate the camera (camera_calibration)'
+            )
+        if not np.isfinite(distortion).all():
+            raise InputError(f'distortion must be finite, got {distortion.tolist()}; calibrate the camera again')
+        if len(distortion) and len(distortion) not in self.model.coefficient_counts:
+            raise InputError(
+                f'distortion model {self.model.value} takes {self.model.coefficient_counts} coefficients, '
+                f'got {len(distortion)}'
+            )
+        if self.width <= 0 or self.height <= 0:
+            raise InputError(f'camera needs a positive image size, got {self.width}x{self.height}')
+        _set(self, matrix=matrix, distortion=distortion, width=int(self.width), height=int(self.height))
+
+    @property
+    def is_distorted(self) -> bool:
+        return bool(np.any(self.distortion)) or (self.model is CameraModel.EQUIDISTANT and len(self.distortion) > 0)
+
+    @property
+    def focal_px(self) -> float:
+        """Mean focal length [px], to turn pixels into radians near the optical axis."""
+        return float(self.matrix[0, 0] + self.matrix[1, 1]) / 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame:
+    """One image as a camera took it.
+
+    Args:
+        image: uint8 (H, W) grey or (H, W, 3) in OpenCV's order, blue first.
+        camera: its calibration; None when unknown (matches can be made, a pose cannot).
+        stamp_ns: time of exposure on the driver's clock [ns].
+        frame_id: name of the optical frame.
+    """
+
+    image: np.ndarray
+    camera: Camera | None
+    stamp_ns: int = 0
+    frame_id: str = ''
+
+    def __post_init__(self):
+        check_image('image', self.image)
+        height, width = self.image.shape[:2]
+        if self.camera is not None and (self.camera.width, self.camera.height) != (width, height):
+            raise InputError(
+                f'image is {width}x{height} but its camera is calibrated for {self.camera.width}x{self.camera.height}; '
+                'publish a camera_info that belongs to this image size (binning, roi and resize nodes must adapt it)'
+            )
+
+
+def check_image(name: str, image) -> None:
+    """Raise InputError unless `image` is a non-empty uint8 array (H, W) or (H, W, 3)."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(f'{name} must be a numpy array uint8 (H, W) or (H, W, 3), got {type(image).__name__}')
+    grey_or_colour = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype != np.uint8 or not grey_or_colour or 0 in image.shape:
+        raise InputError(f'{name} must be uint8 (H, W) or (H, W, 3) and not empty, got {image.dtype} {image.shape}')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matches:
+    """Corresponding points of two images; row i of every array is one match.
+
+    Args:
+        keypoints0: (N, 2) float32 in image 0 [px, original image].
+        keypoints1: (N, 2) float32 in image 1 [px, original image].
+        confidence: (N,) float32 in [0, 1], comparable within one matcher only.
+        sigma_px: (N,) float32 standard deviation of keypoints1 along each axis [px]; NaN where unknown.
+        cell0: (N,) int64 number of the place in image 0, the same whenever this image 0 is matched again; -1 unknown.
+    """
+
+    keypoints0: np.ndarray
+    keypoints1: np.ndarray
+    confidence: np.ndarray
+    sigma_px: np.ndarray
+    cell0: np.ndarray
+
+    def __post_init__(self):
+        keypoints0 = _array('keypoints0', self.keypoints0, (None, 2), np.float32)
+        count = len(keypoints0)
+        _set(
+            self,
+            keypoints0=keypoints0,
+            keypoints1=_array('keypoints1', self.keypoints1, (count, 2), np.float32),
+            confidence=_array('confidence', self.confidence, (count,), np.float32),
+            sigma_px=_array('sigma_px', self.sigma_px, (count,), np.float32),
+            cell0=_array('cell0', self.cell0, (count,), np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keypoints0)
+
+    @classmethod
+    def empty(cls) -> Matches:
+        return cls(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0), np.empty(0))
+
+    def select(self, index) -> Matches:
+        """Return the matches that `index` (integers, slice or mask) picks, in its order."""
+        return Matches(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RelativePose:
+    """Motion from camera 0 to camera 1.
+
+    Args:
+        cam1_from_cam0: (4, 4) rigid transform. With UP_TO_SCALE the translation has length 1; with a status of
+            PURE_ROTATION or STATIC it is 0 because it cannot be observed.
+        covariance: (6, 6) of (x, y, z, rotX, rotY, rotZ), R_true = exp(rot) @ R; UNKNOWN_VARIANCE along every
+            direction that the data say nothing about.
+        inliers: (N,) bool, which matches agree.
+        median_parallax_deg: median angle between the two rays of an inlier, rotation removed.
+        epipolar_rmse_px: root mean square Sampson error of the inliers [px of image 1].
+    """
+
+    cam1_from_cam0: np.ndarray
+    covariance: np.ndarray
+    inliers: np.ndarray
+    median_parallax_deg: float
+    epipolar_rmse_px: float
+    scale: Scale = Scale.UP_TO_SCALE
+    status: PoseStatus = PoseStatus.OK
+
+    def __post_init__(self):
+        if self.status >= PoseStatus.TOO_FEW_MATCHES:
+            raise InputError(f'a RelativePose cannot have the status {self.status.name}; return a PoseFailure')
+        _set(
+            self,
+            cam1_from_cam0=_array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64),
+            covariance=_array('covariance', self.covariance, (6, 6), np.float64),
+            inliers=_array('inliers', self.inliers, (None,), bool),
+        )
+
+    @property
+    def rotation(self) -> np.ndarray:
+        return self.cam1_from_cam0[:3, :3]
+
+    @property
+    def translation(self) -> np.ndarray:
+        return self.cam1_from_cam0[:3, 3]
+
+    @property
+    def num_matches(self) -> int:
+        return len(self.inliers)
+
+    @property
+    def num_inliers(self) -> int:
+        return int(self.inliers.sum())
+
+    @property
+    def has_translation(self) -> bool:
+        """Whether the direction of the translation was observed."""
+        return self.status in (PoseStatus.OK, PoseStatus.LOW_PARALLAX)
+
+    def with_length(self, length_m: float, scale: Scale) -> RelativePose:
+        """Return the pose with its translation `length_m` long, a length that this estimate did not measure.
+
+        Along the translation the covariance keeps UNKNOWN_VARIANCE; across it, the angle's share grows with the length.
+        """
+        if not self.has_translation:
+            return self
+        direction = self.translation / np.linalg.norm(self.translation)
+        stretch = np.eye(6)
+        stretch[:3, :3] = length_m * (np.eye(3) - np.outer(direction, direction))
+        covariance = stretch @ self.covariance @ stretch.T
+        covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(direction, direction)
+        cam1_from_cam0 = self.cam1_from_cam0.copy()
+        cam1_from_cam0[:3, 3] = length_m * direction
+        return dataclasses.replace(self, cam1_from_cam0=cam1_from_cam0, covariance=covariance, scale=scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseFailure:
+    """Why two images gave no pose. Never dressed as an identity."""
+
+    status: PoseStatus
+    reason: str
+    num_matches: int
+    num_inliers: int = 0
+
+    def __post_init__(self):
+        if self.status < PoseStatus.TOO_FEW_MATCHES:
+            raise InputError(f'a PoseFailure cannot have the status {self.status.name}')

@@ -1,0 +1,92 @@
+"""Resize, pad and grey images for a matcher, and take its points back to the original pixels.
+
+The only place with half-pixel arithmetic. The centre of the top-left pixel is (0, 0), so an image that is enlarged by s
+has the old pixel x at `(x + 0.5) * s - 0.5`. Padding goes to the right and the bottom, so it moves no pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from loftr_ros.datatypes import check_image
+
+
+def scale_points(points: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Return pixels (N, 2) of an image in the same image enlarged by `scale` (x, y), as float64."""
+    return (np.asarray(points, dtype=np.float64) + 0.5) * np.asarray(scale, dtype=np.float64) - 0.5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as a matcher takes it, and the way back.
+
+    Args:
+        pixels: uint8 (H, W) or (H, W, 3), padded.
+        width: columns of `pixels` that show the image; those to the right are padding.
+        height: rows of `pixels` that show the image; those below are padding.
+        original_width: of the image that was given [px].
+        original_height: of the image that was given [px].
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Original size over prepared size (x, y); 1 where the image was not reduced."""
+        return self.original_width / self.width, self.original_height / self.height
+
+    def to_original(self, points: np.ndarray) -> np.ndarray:
+        """Return pixels (N, 2) of `pixels` in the original image."""
+        return scale_points(points, self.scale)
+
+    def from_original(self, points: np.ndarray) -> np.ndarray:
+        """Return pixels (N, 2) of the original image in `pixels`."""
+        return scale_points(points, (1 / self.scale[0], 1 / self.scale[1]))
+
+
+def prepare(image: np.ndarray, *, resize_max: int = 0, multiple: int = 1, grey: bool = True) -> PreparedImage:
+    """Reduce the longer side to `resize_max` [px] (0: as it is), turn grey, pad both sides to a multiple.
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3) blue first.
+        grey: give (H, W); otherwise (H, W, 3), a grey image three times.
+
+    Raises:
+        InputError: `image` is not of that form.
+    """
+    check_image('image', image)
+    height, width = image.shape[:2]
+    shrink = min(1.0, resize_max / max(height, width)) if resize_max else 1.0
+    new_width, new_height = max(1, round(width * shrink)), max(1, round(height * shrink))
+    pixels = to_grey(image) if grey else to_colour(image)
+    if (new_width, new_height) != (width, height):
+        # Area averaging keeps the half-pixel rule and does not alias.
+        pixels = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    pixels = pad_to_multiple(pixels, multiple)
+    return PreparedImage(pixels, new_width, new_height, width, height)
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Return uint8 (H, W) of (H, W) or of (H, W, 3) blue first."""
+    return image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
+
+
+def to_colour(image: np.ndarray) -> np.ndarray:
+    """Return uint8 (H, W, 3) blue first of (H, W) or (H, W, 3)."""
+    return image if image.ndim == 3 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2BGR)
+
+
+def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
+    """Repeat the last column and row until both sides are multiples of `multiple`."""
+    height, width = image.shape[:2]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return image
+    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
