@@ -1,0 +1,195 @@
+"""The two models of a pair of images: epipolar geometry (5 degrees of freedom) and rotation alone (3)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from loftr_ros import geometry
+from loftr_ros.datatypes import Camera, Matches
+
+ROTATION_THRESHOLD_RATIO = 1.249
+"""Two-dimensional over one-dimensional error of equal probability: sqrt(5.99 / 3.84), chi-square at 95 %."""
+
+SIGMA_SPREAD = 4.0
+"""Weights from `sigma_px` stay within this factor of their median: a few overconfident matches must not decide."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Usable matches without distortion.
+
+    Args:
+        points0, points1: (n, 3), normalised, the third coordinate 1.
+        jacobian0, jacobian1: (n, 2, 2), derivative of the normalised point by the pixel [1/px].
+        to_px1: (n, 2, 2), the inverse of jacobian1.
+        weights: (n,), inverse standard deviation over its median.
+        rows: (n,), their rows in Matches.
+    """
+
+    points0: np.ndarray
+    points1: np.ndarray
+    jacobian0: np.ndarray
+    jacobian1: np.ndarray
+    to_px1: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def focal_px(self) -> float:
+        """Focal length [px] of the one ideal camera in which a pixel means what it means here.
+
+        The inverse squares of both cameras are averaged, as the Sampson error does where its two gradients are alike.
+        """
+        areas = [np.median(np.abs(np.linalg.det(jacobian))) for jacobian in (self.jacobian0, self.jacobian1)]
+        return float(np.mean(areas) ** -0.5)
+
+
+def usable_points(matches: Matches, camera0: Camera, camera1: Camera) -> Points:
+    """Remove the distortion from the points and drop those that are not finite or have no ray."""
+    points0, jacobian0 = geometry.undistort_with_jacobian(camera0, matches.keypoints0)
+    points1, jacobian1 = geometry.undistort_with_jacobian(camera1, matches.keypoints1)
+    rows = np.flatnonzero(np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1))
+    return Points(
+        geometry.homogeneous(points0[rows]),
+        geometry.homogeneous(points1[rows]),
+        jacobian0[rows],
+        jacobian1[rows],
+        np.linalg.inv(jacobian1[rows]),
+        _weights(matches.sigma_px[rows]),
+        rows,
+    )
+
+
+def _weights(sigma_px: np.ndarray) -> np.ndarray:
+    """Return how much more precise than the median each match is said to be; 1 where nothing is said."""
+    weights = np.ones(len(sigma_px))
+    known = np.isfinite(sigma_px) & (sigma_px > 0)
+    if known.any():
+        ratio = np.median(sigma_px[known]) / sigma_px[known].astype(np.float64)
+        weights[known] = np.clip(ratio, 1 / SIGMA_SPREAD, SIGMA_SPREAD)
+    return weights
+
+
+# --- epipolar model ----------------------------------------------------------------------------------------------
+
+
+def tangent(direction: np.ndarray) -> np.ndarray:
+    """Return (3, 2), an orthonormal basis across a unit vector."""
+    return np.linalg.svd(direction[None, :])[2][1:].T
+
+
+def move_pose(state, step):
+    """Return (rotation, translation) moved by 5 numbers: rotation vector (left), direction in its tangent plane."""
+    rotation, translation = state
+    translation = translation + tangent(translation) @ step[3:]
+    return move_rotation(rotation, step[:3]), translation / np.linalg.norm(translation)
+
+
+def epipolar_errors(rotation, translation, points: Points) -> np.ndarray:
+    """Return the signed Sampson errors (n,) [px]."""
+    essential = geometry.skew(translation) @ rotation
+    return geometry.sampson_error(
+        essential, points.points0[:, :2], points.points1[:, :2], points.jacobian0, points.jacobian1
+    )
+
+
+def epipolar_model(state, points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Sampson errors (n, 1) [px], derivatives (n, 1, 5) by the steps of `move_pose`, and these as expected.
+
+    The expected derivatives leave out what is proportional to the error. Near the epipole that part is large and would
+    pass for information.
+    """
+    rotation, translation = state
+    cross = geometry.skew(translation)
+    turns = cross @ geometry.skew(np.eye(3)) @ rotation
+    shifts = geometry.skew(tangent(translation).T) @ rotation
+    bases = np.concatenate([(cross @ rotation)[None], turns, shifts])  # (6, 3, 3): E and its five derivatives
+    line1 = (points.points0 @ bases.transpose(2, 1, 0).reshape(3, 18)).reshape(-1, 3, 6)  # E x0
+    line0 = (points.points1 @ bases.transpose(1, 2, 0).reshape(3, 18)).reshape(-1, 3, 6)  # E^T x1
+    constraint = np.einsum('ni,nik->nk', points.points1, line1)
+    gradient = np.concatenate([_by_pixel(line0, points.jacobian0), _by_pixel(line1, points.jacobian1)], axis=1)
+    length = np.maximum(np.linalg.norm(gradient[:, :, 0], axis=1), np.finfo(float).tiny)[:, None]
+    error = constraint[:, :1] / length
+    expected = constraint[:, 1:] / length
+    stretch = np.einsum('nik,ni->nk', gradient[:, :, 1:], gradient[:, :, 0]) / length
+    return error, (expected - error * stretch / length)[:, None, :], expected[:, None, :]
+
+
+def _by_pixel(lines: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """Return the first two rows of lines (n, 3, k), transposed times the derivative by the pixel: (n, 2, k)."""
+    return lines[:, :1] * jacobian[:, 0, :, None] + lines[:, 1:2] * jacobian[:, 1, :, None]
+
+
+def direction_of_translation(rotation, points: Points, threshold_px: float) -> np.ndarray:
+    """Return the unit translation (3,) that best explains the matches under a given rotation (reweighted, linear).
+
+    Every match says that the translation lies in the plane of its two rays.
+    """
+    normals = np.cross(points.points0 @ rotation.T, points.points1) * (points.focal_px / threshold_px)
+    weights = np.ones(len(points))
+    for _ in range(10):
+        direction = np.linalg.eigh((normals * weights[:, None]).T @ normals)[1][:, 0]
+        weights = 1 / (1 + (normals @ direction) ** 2)
+    rays = points.points0[:, :2], points.points1[:, :2]
+    return max((direction, -direction), key=lambda t: geometry.in_front(rotation, t, *rays).sum())
+
+
+def plausible(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
+    """Return (n,) bool, positive depth; a point at infinity may come out behind by noise, within the threshold."""
+    far = np.linalg.norm(rotation_errors(rotation, points, whitening(rotation, points)), axis=1)
+    in_front = geometry.in_front(rotation, translation, points.points0[:, :2], points.points1[:, :2])
+    return in_front | (far <= ROTATION_THRESHOLD_RATIO * threshold_px)
+
+
+def cost(rotation, translation, points: Points, threshold_px: float) -> float:
+    """Return the truncated sum of squared Sampson errors, in thresholds (MSAC)."""
+    errors = np.abs(epipolar_errors(rotation, translation, points)) / threshold_px
+    return float(
+        np.sum(np.where(plausible(rotation, translation, points, threshold_px), np.minimum(errors, 1) ** 2, 1))
+    )
+
+
+# --- model without translation -----------------------------------------------------------------------------------
+
+
+def move_rotation(rotation: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return the rotation turned by a rotation vector (3,) from the left."""
+    return geometry.nearest_rotation(geometry.rotation_from_vector(step) @ rotation)
+
+
+def whitening(rotation, points: Points) -> np.ndarray:
+    """Return (n, 2, 2), what turns a difference of normalised points in image 1 into an error of unit noise.
+
+    Noise of 1 px in both images, that of image 0 carried over by the rotation.
+    """
+    image, depth = _turn(rotation, points)
+    slope = rotation[None, :2, :2] - image[:, :, None] * rotation[None, 2:, :2]  # (n, 2, 2): image by x0, times depth
+    along = points.to_px1 @ slope @ points.jacobian0 / depth[:, None, None]  # pixel 1 by pixel 0
+    return np.linalg.inv(np.linalg.cholesky(np.eye(2) + along @ along.transpose(0, 2, 1))) @ points.to_px1
+
+
+def rotation_errors(rotation, points: Points, white: np.ndarray) -> np.ndarray:
+    """Return errors (n, 2) [px] of x1 = R x0 under the `whitening`; infinite where a ray turns out of view."""
+    image, depth = _turn(rotation, points)
+    errors = np.einsum('nij,nj->ni', white, points.points1[:, :2] - image)
+    return np.where(np.isfinite(depth)[:, None], errors, np.inf)
+
+
+def rotation_model(rotation, points: Points, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return errors (n, 2) [px] and their derivatives (n, 2, 3) by the steps of `move_rotation`, twice."""
+    x, y = _turn(rotation, points)[0].T
+    slope = np.stack([np.stack([x * y, -1 - x * x, y], axis=-1), np.stack([1 + y * y, -x * y, -x], axis=-1)], axis=1)
+    jacobian = white @ slope
+    return rotation_errors(rotation, points, white), jacobian, jacobian
+
+
+def _turn(rotation, points: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the turned rays meet image 1 (n, 2), and their depth (n,), infinite behind the camera."""
+    rays = points.points0 @ rotation.T
+    depth = np.where(rays[:, 2] > 0, rays[:, 2], np.inf)
+    return rays[:, :2] / depth[:, None], depth

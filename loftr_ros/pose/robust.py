@@ -1,0 +1,141 @@
+"""Where the refinement starts: poses that many matches agree on, found by seeded random search."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import numpy as np
+
+from loftr_ros import geometry
+from loftr_ros.config import PoseConfig
+from loftr_ros.errors import MissingDependencyError
+from loftr_ros.pose import models
+from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
+
+logger = logging.getLogger(__name__)
+
+MAX_ITERATIONS = 10000
+MIN_ITERATIONS = 100
+"""PoseLib's default of 1000 takes thrice the time; the refinement makes up for it."""
+
+MIN_MODEL_INLIERS = 6
+"""Five matches fit any essential matrix exactly; with fewer than this PoseLib's answer means nothing."""
+
+ROTATION_HYPOTHESES = 200
+ROTATION_SCORED = 200
+"""Pairs of matches that propose a rotation, and matches that judge them: 0.999 safe down to 20 % inliers."""
+
+
+def robust_pose(points: Points, config: PoseConfig) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (rotation, unit translation) by the configured estimator, or None when it found no model.
+
+    Both estimators work in pixels of one ideal camera, so that the threshold means the same to both.
+    """
+    use_poselib = config.estimator == 'poselib' and _poselib() is not None
+    return (_by_poselib if use_poselib else _by_opencv)(points, config)
+
+
+@functools.lru_cache(maxsize=1)
+def _poselib():
+    """Return the module, or None, said once, when it is not installed."""
+    try:
+        import poselib
+    except ImportError:
+        logger.warning('poselib is not installed, using OpenCV instead (less accurate); pip install poselib')
+        return None
+    return poselib
+
+
+def _by_poselib(points: Points, config: PoseConfig):
+    poselib = _poselib()
+    options = {
+        'max_epipolar_error': config.max_epipolar_error_px,
+        'success_prob': config.confidence,
+        'seed': config.seed,
+        'min_iterations': MIN_ITERATIONS,
+        'max_iterations': MAX_ITERATIONS,
+    }
+    unknown = set(options) - set(poselib.RansacOptions())
+    if unknown:  # PoseLib itself would ignore them without a word
+        raise MissingDependencyError(
+            f'poselib {poselib.__version__} does not know {sorted(unknown)}; install poselib==2.0.5 or set '
+            'pose.estimator to opencv'
+        )
+    focal = points.focal_px
+    camera = {'model': 'SIMPLE_PINHOLE', 'width': 0, 'height': 0, 'params': [focal, 0.0, 0.0]}
+    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    pose, info = poselib.estimate_relative_pose(*pixels, camera, camera, options, {})
+    # Without a model PoseLib returns the identity; only the number of inliers tells.
+    length = np.linalg.norm(pose.t)
+    if info['num_inliers'] < MIN_MODEL_INLIERS or not np.all(np.isfinite(pose.Rt)) or not length > 0:
+        return None
+    return geometry.nearest_rotation(pose.R), pose.t / length
+
+
+def _by_opencv(points: Points, config: PoseConfig):
+    """Take USAC_DEFAULT, spelled out because only so it takes a seed.
+
+    The four decompositions are judged here and not by cv2.recoverPose, which drops points beyond 50 baselines.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingDependencyError('a pose needs poselib or cv2: pip install poselib') from error
+    params = cv2.UsacParams()
+    params.threshold = config.max_epipolar_error_px
+    params.confidence = config.confidence
+    params.randomGeneratorState = config.seed % 2**31
+    params.maxIterations = MAX_ITERATIONS
+    params.sampler = cv2.SAMPLING_UNIFORM
+    params.score = cv2.SCORE_METHOD_MSAC
+    params.loMethod = cv2.LOCAL_OPTIM_INNER_LO
+    focal = points.focal_px
+    matrix = np.diag([focal, focal, 1.0])
+    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    try:
+        essential, _ = cv2.findEssentialMat(*pixels, matrix, matrix, None, None, params)
+    except cv2.error as error:
+        logger.debug('findEssentialMat gave up: %s', error)
+        return None
+    if essential is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
+        return None
+    candidates = [*geometry.decompose_essential(essential), *_from_plane(pixels, matrix, config)]
+    return min(candidates, key=lambda pose: models.cost(*pose, points, config.max_epipolar_error_px))
+
+
+def _from_plane(pixels, matrix, config: PoseConfig):
+    """Return the poses of the plane that most matches agree on; USAC alone often loses its way in a planar scene."""
+    import cv2
+
+    homography, _ = cv2.findHomography(*pixels, cv2.USAC_DEFAULT, config.max_epipolar_error_px)
+    if homography is None:
+        return []
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(homography, matrix)
+    motions = [(rotation, translation.ravel()) for rotation, translation in zip(rotations, translations, strict=True)]
+    return [(geometry.nearest_rotation(r), t / np.linalg.norm(t)) for r, t in motions if np.linalg.norm(t) > 1e-6]
+
+
+def robust_rotation(points: Points, config: PoseConfig) -> np.ndarray:
+    """Return the best of many rotations, each from two matches, by the truncated sum of squared angles."""
+    random = np.random.default_rng(config.seed)
+    rays0, rays1 = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (points.points0, points.points1))
+    pairs = random.integers(len(points), size=(ROTATION_HYPOTHESES, 2))
+    frames0, frames1 = (_frames(rays[pairs[:, 0]], rays[pairs[:, 1]]) for rays in (rays0, rays1))
+    hypotheses = np.concatenate([frames1 @ frames0.transpose(0, 2, 1), np.eye(3)[None]])
+    some = random.permutation(len(points))[:ROTATION_SCORED]
+    miss = np.sum((rays0[some] @ hypotheses.transpose(0, 2, 1) - rays1[some]) ** 2, axis=2)  # (hypotheses, some)
+    # The difference of two rays holds the noise of both images.
+    limit = 2 * (ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px / points.focal_px) ** 2
+    return hypotheses[np.argmin(np.minimum(miss, limit).sum(axis=1))]
+
+
+def _frames(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return rotations (n, 3, 3) whose columns are the bisector of unit vectors a, b (n, 3), their difference, normal.
+
+    Equal vectors have no frame; theirs is the identity, a hypothesis that scores what it deserves.
+    """
+    columns = np.stack([a + b, a - b, np.cross(a + b, a - b)], axis=2)
+    length = np.linalg.norm(columns, axis=1, keepdims=True)
+    good = length.min(axis=2) > 1e-9
+    return np.where(good[:, :, None], columns / np.where(length > 0, length, 1), np.eye(3))
