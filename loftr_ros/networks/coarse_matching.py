@@ -1,0 +1,272 @@
+"""Coarse matching of two sets of features (LoFTR, section 3.3) without an L x S matrix in memory.
+
+Similarities are computed in blocks of rows of image 0. All that a match needs are sums over rows and columns and
+maxima of rows and columns. Those of a row are complete within its block, those of a column run on from block to block.
+Similarities are float32 whatever the features are: a confidence is the exponential of a difference of large numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from loftr_ros.networks.sinkhorn import log_marginals
+
+MASKED = -1e9
+"""Similarity of a pair with a padded cell: finite, a row that is masked as a whole must not become NaN."""
+
+SPARSE_THRESHOLD = 0.02
+"""From this confidence on at most 1 / 0.02 = 50 columns of a row can be matches, and one pass collects them."""
+
+CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
+"""Similarities in a block: 4 MiB stay in the CPU's cache; a GPU wants few launches and has room for 256 MiB."""
+
+
+class CoarseMatches(NamedTuple):
+    """Row i of every tensor is one match; sorted by batch_index, then by cell0."""
+
+    batch_index: Tensor  # (M,) int64, which pair of the batch
+    cell0: Tensor  # (M,) int64, row-major cell of image 0
+    cell1: Tensor  # (M,) int64, row-major cell of image 1
+    confidence: Tensor  # (M,) float32
+
+
+class Similarity:
+    """Scaled inner products of two sets of features, made block by block.
+
+    Args:
+        features0, features1: (B, L, C) and (B, S, C).
+        temperature: the similarity is <f0, f1> / (C * temperature).
+        valid0, valid1: (B, L) and (B, S) bool, False for padding; None when all cells are image.
+        block_elements: similarities in one block; None chooses by device.
+    """
+
+    def __init__(self, features0, features1, temperature=1.0, valid0=None, valid1=None, block_elements=None):
+        channels = features0.shape[-1]
+        self.features0 = features0.float() / (math.sqrt(channels) * temperature)
+        self.columns1 = (features1.float() / math.sqrt(channels)).transpose(1, 2)  # (B, C, S)
+        self.valid0, self.valid1 = valid0, valid1
+        self.batch, self.rows = features0.shape[:2]
+        self.columns = features1.shape[1]
+        if block_elements is None:
+            block_elements = CPU_BLOCK if features0.device.type == 'cpu' else GPU_BLOCK
+        self.block_rows = max(1, block_elements // max(1, self.batch * self.columns))
+
+    def new_full(self, shape, value) -> Tensor:
+        return self.features0.new_full(shape, value)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of rows and their similarities (B, rows, S), which the caller may overwrite."""
+        for start in range(0, self.rows, self.block_rows):
+            rows = slice(start, min(start + self.block_rows, self.rows))
+            block = self.features0[:, rows] @ self.columns1
+            if self.valid1 is not None:
+                block.masked_fill_(~self.valid1[:, None, :], MASKED)
+            if self.valid0 is not None:
+                block.masked_fill_(~self.valid0[:, rows, None], MASKED)
+            yield rows, block
+
+
+class RunningLogSumExp:
+    """log sum exp over rows that arrive in blocks (B, rows, S), by the running maximum and the sum relative to it."""
+
+    def __init__(self, first: Tensor):
+        """`first`: (B, S), the values of a row to begin with; -inf for none."""
+        self.maximum = first
+        self.total = torch.isfinite(first).to(first.dtype)
+
+    def add_(self, block: Tensor) -> None:
+        """Take in `block`, which is overwritten."""
+        maximum = torch.maximum(self.maximum, block.amax(1))
+        self.total = self.total * (self.maximum - maximum).exp() + block.sub_(maximum[:, None]).exp_().sum(1)
+        self.maximum = maximum
+
+    def value(self) -> Tensor:
+        return self.maximum + self.total.log()
+
+
+@torch.no_grad()
+def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None, eligible1=None) -> CoarseMatches:
+    """Return mutual nearest neighbours in P(i, j) = soft-max of row i at j * soft-max of column j at i.
+
+    Args:
+        threshold: a match has P > threshold.
+        eligible0, eligible1: (B, L) and (B, S) bool, cells that may be matched (`away_from_border`). All the other
+            cells still compete for their neighbours.
+    """
+    sparse = threshold >= SPARSE_THRESHOLD
+    log_rows = similarity.new_full((similarity.batch, similarity.rows), 0.0)
+    log_columns = RunningLogSumExp(similarity.new_full((similarity.batch, similarity.columns), -math.inf))
+    found = []
+    for rows, block in similarity.blocks():
+        log_rows[:, rows] = torch.logsumexp(block, 2)
+        if sparse:  # P is never above the soft-max of the row: nothing else can be a match or beat one
+            likely = block > (log_rows[:, rows] + math.log(threshold))[..., None]
+            batch_index, row, column = likely.nonzero().unbind(1)
+            found.append((batch_index, row + rows.start, column, block[batch_index, row, column]))
+        log_columns.add_(block)
+    log_columns = log_columns.value()
+    if not sparse:
+        log_best, column, mutual = _mutual_maxima(similarity, 2.0, -log_rows, -log_columns)
+        return _select(similarity, log_best.exp(), column, mutual, threshold, eligible0, eligible1)
+    batch_index, row, column, score = (torch.cat(parts) for parts in zip(*found, strict=True))
+    confidence = ((score - log_rows[batch_index, row]) + (score - log_columns[batch_index, column])).exp()
+    above = confidence > threshold
+    candidates = CoarseMatches(batch_index[above], row[above], column[above], confidence[above])
+    return _eligible(_mutual_best(candidates, similarity), similarity, eligible0, eligible1)
+
+
+@torch.no_grad()
+def match_optimal_transport(
+    similarity: Similarity,
+    bin_score: Tensor,
+    iterations: int,
+    threshold: float,
+    eligible0=None,
+    eligible1=None,
+    dustbin_prefilter: bool = False,
+) -> CoarseMatches:
+    """Return mutual nearest neighbours in the optimal partial assignment (sinkhorn.py) with P > threshold.
+
+    Similarities are made anew in each iteration; u of a block's rows is complete at once, v runs on.
+
+    Args:
+        bin_score: () learnt score of the dustbin.
+        dustbin_prefilter: leave out rows and columns that prefer the dustbin to every cell, before neighbours compete.
+    """
+    rows_total, columns_total = similarity.rows, similarity.columns
+    bin_score = bin_score.float()
+    log_mass0, log_mass1 = log_marginals(rows_total, columns_total, similarity.features0)
+    u = similarity.new_full((similarity.batch, rows_total + 1), 0.0)
+    v = similarity.new_full((similarity.batch, columns_total + 1), 0.0)
+    for _ in range(iterations):
+        u[:, -1] = log_mass0[-1] - bin_score - torch.logsumexp(v, 1)
+        columns = RunningLogSumExp((bin_score + u[:, -1:]).expand(-1, columns_total))  # the dustbin's row
+        for rows, block in similarity.blocks():
+            row = torch.logsumexp(block + v[:, None, :-1], 2)
+            u[:, rows] = log_mass0[rows] - torch.logaddexp(row, bin_score + v[:, -1:])
+            columns.add_(block.add_(u[:, rows, None]))
+        v[:, -1] = log_mass1[-1] - bin_score - torch.logsumexp(u, 1)
+        v[:, :-1] = log_mass1[:-1] - columns.value()
+    row_bias, column_bias = u[:, :-1] + math.log(rows_total + columns_total), v[:, :-1]
+    if dustbin_prefilter:
+        best0, best1 = _best_of_rows_and_columns(similarity, u[:, :-1], v[:, :-1])
+        row_bias = row_bias.masked_fill(best0 < bin_score + v[:, -1:], MASKED)
+        column_bias = column_bias.masked_fill(best1 < bin_score + u[:, -1:], MASKED)
+    log_best, column, mutual = _mutual_maxima(similarity, 1.0, row_bias, column_bias)
+    return _select(similarity, log_best.exp(), column, mutual, threshold, eligible0, eligible1)
+
+
+@torch.no_grad()
+def match_raw_similarity(similarity: Similarity, threshold: float, eligible0=None, eligible1=None) -> CoarseMatches:
+    """Return mutual nearest neighbours in the similarity itself where it is above `threshold`.
+
+    For networks without a soft-max at inference (Efficient LoFTR, section 3.3). `confidence` is the similarity,
+    not within [0, 1].
+    """
+    zero = similarity.new_full((1, 1), 0.0)
+    row_bias, column_bias = (zero.expand(similarity.batch, n) for n in (similarity.rows, similarity.columns))
+    best, column, mutual = _mutual_maxima(similarity, 1.0, row_bias, column_bias)
+    return _select(similarity, best, column, mutual, threshold, eligible0, eligible1)
+
+
+def log_dual_softmax(similarity: Similarity) -> Tensor:
+    """Return the dense log P (B, L, S) of `match_dual_softmax`, differentiable, for the loss (LoFTR, eq. 3)."""
+    scores = dense_similarity(similarity)
+    return F.log_softmax(scores, 1) + F.log_softmax(scores, 2)
+
+
+def dense_similarity(similarity: Similarity) -> Tensor:
+    """Return all similarities (B, L, S) at once, differentiable."""
+    return torch.cat([block for _, block in similarity.blocks()], 1)
+
+
+def away_from_border(batch: int, height: int, width: int, border: int, mask: Tensor | None, device=None) -> Tensor:
+    """Return (B, H * W) bool, False for cells within `border` cells of the image's edge.
+
+    Args:
+        mask: (B, H, W) bool, False for padding below and right of the image, whose edge is then that of the True
+            rectangle; None without padding.
+    """
+    y = torch.arange(height, device=device)[:, None]
+    x = torch.arange(width, device=device)[None, :]
+    if mask is None:
+        bottom, right = torch.tensor(height, device=device), torch.tensor(width, device=device)
+    else:
+        bottom, right = mask.any(2).sum(1)[:, None, None], mask.any(1).sum(1)[:, None, None]
+    inside = (y >= border) & (x >= border) & (y < bottom - border) & (x < right - border)
+    if mask is not None:
+        inside = inside & mask
+    return inside.expand(batch, height, width).reshape(batch, -1)
+
+
+def _mutual_maxima(similarity: Similarity, scale: float, row_bias: Tensor, column_bias: Tensor):
+    """Return maximum, its column and whether it is its column's maximum too, (B, L) each, of a row of log P.
+
+    log P = scale * similarity + row_bias (B, L) + column_bias (B, S).
+    """
+    best = similarity.new_full((similarity.batch, similarity.rows), 0.0)
+    best_column = torch.zeros_like(best, dtype=torch.int64)
+    column_best = similarity.new_full((similarity.batch, similarity.columns), -math.inf)
+    column_row = torch.zeros_like(column_best, dtype=torch.int64)
+    for rows, block in similarity.blocks():
+        log_p = block.mul_(scale).add_(row_bias[:, rows, None]).add_(column_bias[:, None])
+        best[:, rows], best_column[:, rows] = log_p.max(2)
+        value, row = log_p.max(1)
+        better = value > column_best
+        column_best = torch.where(better, value, column_best)
+        column_row = torch.where(better, row + rows.start, column_row)
+    mutual = column_row.gather(1, best_column) == torch.arange(similarity.rows, device=best.device)
+    return best, best_column, mutual
+
+
+def _best_of_rows_and_columns(similarity: Similarity, row_bias: Tensor, column_bias: Tensor):
+    """Return (B, L), the maxima over columns of similarity + column_bias, and (B, S), those over rows of + row_bias."""
+    best0 = similarity.new_full((similarity.batch, similarity.rows), 0.0)
+    best1 = similarity.new_full((similarity.batch, similarity.columns), -math.inf)
+    for rows, block in similarity.blocks():
+        best0[:, rows] = (block + column_bias[:, None]).amax(2)
+        best1 = torch.maximum(best1, block.add_(row_bias[:, rows, None]).amax(1))
+    return best0, best1
+
+
+def _select(similarity, confidence, column, mutual, threshold, eligible0, eligible1) -> CoarseMatches:
+    batch_index, row = (mutual & (confidence > threshold)).nonzero().unbind(1)
+    matches = CoarseMatches(batch_index, row, column[batch_index, row], confidence[batch_index, row])
+    return _eligible(matches, similarity, eligible0, eligible1)
+
+
+def _mutual_best(candidates: CoarseMatches, similarity: Similarity) -> CoarseMatches:
+    """Return the candidates that are the first best of their row and of their column."""
+    row = candidates.batch_index * similarity.rows + candidates.cell0
+    column = candidates.batch_index * similarity.columns + candidates.cell1
+    best = _is_first_best(row, candidates.confidence, similarity.batch * similarity.rows)
+    best &= _is_first_best(column, candidates.confidence, similarity.batch * similarity.columns)
+    order = row[best].argsort()
+    return CoarseMatches(*(field[best][order] for field in candidates))
+
+
+def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
+    """Return (M,) bool, True for the first of those entries whose value is the largest of their group."""
+    largest = value.new_full((groups,), -math.inf).scatter_reduce(0, group, value, 'amax')
+    index = torch.arange(len(value), device=value.device)
+    candidate = torch.where(value == largest[group], index, len(value))
+    first = index.new_full((groups,), len(value)).scatter_reduce(0, group, candidate, 'amin')
+    return first[group] == index
+
+
+def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligible1) -> CoarseMatches:
+    """Return the matches between cells that are image and may be matched."""
+    keep = torch.ones_like(matches.batch_index, dtype=torch.bool)
+    for cells0 in (similarity.valid0, eligible0):
+        if cells0 is not None:
+            keep &= cells0[matches.batch_index, matches.cell0]
+    for cells1 in (similarity.valid1, eligible1):
+        if cells1 is not None:
+            keep &= cells1[matches.batch_index, matches.cell1]
+    return CoarseMatches(*(field[keep] for field in matches))

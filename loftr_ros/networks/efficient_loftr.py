@@ -1,0 +1,319 @@
+"""Efficient LoFTR (arXiv 2403.04765): semi-dense matching by aggregated attention and two-stage refinement.
+
+Coordinates: pixels (x, y) with the centre of the top-left pixel at (0, 0). Cell (i, j) of the coarse map stands for the
+place (8 i, 8 j), where its receptive field is centred, and its window for the 8 x 8 pixels from -4 to +3 around it. The
+official code adds 0.5 to these coordinates, which then count from the corner of the top-left pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from loftr_ros.errors import InputError
+from loftr_ros.networks.coarse_matching import (
+    CoarseMatches,
+    Similarity,
+    away_from_border,
+    log_dual_softmax,
+    match_dual_softmax,
+    match_raw_similarity,
+)
+from loftr_ros.networks.repvgg import Pyramid, RepVGG
+from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement, Windows
+
+CELL = 8
+"""Side of a coarse cell and of its window [px]."""
+
+ROTARY_TRAINED_PX = 832
+"""Longest side of the official training images; positions in longer images are squeezed to it."""
+
+_MATCHES_AT_ONCE = 1024
+"""Matches refined in one step, so that memory does not grow with their number."""
+
+
+class Features(NamedTuple):
+    """What depends on one image (or a batch of images of one size) alone."""
+
+    coarse: Tensor  # (B, H / 8, W / 8, C3), after the first self-attention
+    pyramid: Pyramid
+    valid: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
+
+
+class MatchedPoints(NamedTuple):
+    """M matches of a batch; sorted by image pair, then by cell0."""
+
+    batch_index: Tensor  # (M,) int64 which pair
+    cell0: Tensor  # (M,) int64 number i * (W0 / 8) + j of the coarse cell in image 0
+    cell1: Tensor  # (M,) int64, in image 1
+    keypoints0: Tensor  # (M, 2) x, y [px], whole pixels
+    keypoints1: Tensor  # (M, 2) x, y [px], sub-pixel
+    confidence: Tensor  # (M,) dual soft-max in [0, 1]; the raw similarity in mode 'optimized'
+    sigma: Tensor  # (M,) standard deviation of keypoints1 along each axis [px], see TwoStageRefinement
+
+
+class TrainingOutput(NamedTuple):
+    """What the losses of section 3.4 need; M are the coarse cells that the caller chose."""
+
+    coarse_log_confidence: Tensor  # (B, L0, L1) log of the dual soft-max
+    pixel_log_confidence: Tensor  # (M, 64, 64) log of the dual soft-max of stage 1
+    subpixel_similarity: Tensor  # (M, 64, 100) correlation of stage 2, for `refinement.expected_offset`
+
+
+class EfficientLoFTR(nn.Module):
+    """Detector-free matcher: `extract` once for each image, `match` for each pair.
+
+    Args:
+        widths: channels of the stem and of the backbone at 1/2, 1/4 and 1/8.
+        blocks: RepVGG blocks at 1/2, 1/4 and 1/8.
+        layers: pairs of a self- and a cross-attention layer.
+        heads: attention heads; the channels at 1/8 must be a multiple of it and of 4.
+        aggregation: side of the squares of coarse cells that attention sees as one token.
+        temperature: of the coarse dual soft-max.
+        mode: 'full', or 'optimized' without soft-max at inference.
+        subpixel_channels: last channels of the fine features, kept for stage 2.
+        subpixel_temperature: of the 3x3 heat map.
+        subpixel_offset: see TwoStageRefinement; -1 for the official weights.
+        rotary_trained_px: longest side of the training images.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int, int] = (64, 64, 128, 256),
+        blocks: tuple[int, int, int] = (2, 4, 14),
+        layers: int = 4,
+        heads: int = 8,
+        aggregation: int = 4,
+        temperature: float = 0.1,
+        mode: str = 'full',
+        subpixel_channels: int = 8,
+        subpixel_temperature: float = 10.0,
+        subpixel_offset: int = -1,
+        rotary_trained_px: int = ROTARY_TRAINED_PX,
+    ):
+        super().__init__()
+        if mode not in ('full', 'optimized'):
+            raise InputError(f"mode must be 'full' or 'optimized', got {mode!r}")
+        self.mode = mode
+        self.temperature = temperature
+        self.side_multiple = CELL * aggregation
+        self.backbone = RepVGG(widths, blocks)
+        self.loftr_coarse = CoarseTransformer(widths[3], heads, layers, aggregation, rotary_trained_px / CELL)
+        self.fine_preprocess = FineFusion(widths[1:], CELL)
+        self.refinement = TwoStageRefinement(CELL, subpixel_channels, subpixel_temperature, subpixel_offset)
+
+    def extract(self, image: Tensor, valid: Tensor | None = None) -> Features:
+        """Return the features of `image` (B, 1, H, W) in [0, 1], H and W multiples of `side_multiple` (32).
+
+        `valid` (B, H / 8, W / 8) bool is False for cells of padding, right of and below the image. They match nothing
+        and the border is counted from them; attention sees them as a piece of dark image.
+        """
+        if image.dim() != 4 or image.shape[1] != 1 or any(side % self.side_multiple for side in image.shape[2:]):
+            raise InputError(
+                f'image must be (B, 1, H, W) with H and W multiples of {self.side_multiple}, got {tuple(image.shape)}; '
+                'pad or resize it'
+            )
+        pyramid = self.backbone(image.contiguous(memory_format=torch.channels_last))
+        return Features(self.loftr_coarse.attend_itself(pyramid.eighth), pyramid, valid)
+
+    def match(self, features0: Features, features1: Features, threshold: float = 0.2, border: int = 2) -> MatchedPoints:
+        """Return the matches of image pairs; row b of features0 belongs to row b of features1.
+
+        Args:
+            threshold: least confidence; official 0.2 in mode 'full', 25 in mode 'optimized'.
+            border: coarse cells along each side of both images that match nothing.
+        """
+        coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
+        similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
+        eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
+        nearest_neighbours = match_raw_similarity if self.mode == 'optimized' else match_dual_softmax
+        coarse = nearest_neighbours(similarity, threshold, eligible0, eligible1)
+        fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse)
+        corner0 = _place(coarse.cell0, coarse0.shape[2])
+        corner1 = _place(coarse.cell1, coarse1.shape[2])
+        return MatchedPoints(*coarse[:3], corner0 + fine.pixel0, corner1 + fine.pixel1, coarse.confidence, fine.sigma)
+
+    def forward(self, image0: Tensor, image1: Tensor, threshold: float = 0.2, border: int = 2) -> MatchedPoints:
+        """Return the matches of image pairs (B, 1, H0, W0) and (B, 1, H1, W1); see `match`."""
+        return self.match(self.extract(image0), self.extract(image1), threshold, border)
+
+    def training_output(
+        self, image0: Tensor, image1: Tensor, batch_index: Tensor, cell0: Tensor, cell1: Tensor
+    ) -> TrainingOutput:
+        """Return what the losses compare with the ground truth, the fine stage at the coarse pairs given.
+
+        Args:
+            image0, image1: (B, 1, H, W) of one size, through the backbone together for the sake of batch norm.
+            batch_index, cell0, cell1: (M,) coarse cells that truly correspond.
+        """
+        features = self.extract(torch.cat([image0, image1]))
+        features0, features1 = (_pick(features, half) for half in torch.arange(2 * len(image0)).chunk(2))
+        coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
+        similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
+        fused0 = self.fine_preprocess(_fine_input(coarse0), features0.pyramid)
+        fused1 = self.fine_preprocess(_fine_input(coarse1), features1.pyramid)
+        windows = Windows(
+            self.fine_preprocess.windows(fused0, batch_index, cell0, margin=0),
+            self.fine_preprocess.windows(fused1, batch_index, cell1, margin=1),
+        )
+        return TrainingOutput(
+            log_dual_softmax(similarity),
+            self.refinement.pixel_log_confidence(windows),
+            self.refinement.subpixel_similarity(windows),
+        )
+
+    def reparameterize(self) -> EfficientLoFTR:
+        """Fuse branches and batch norms into plain convolutions for inference, for good, and return self."""
+        self.eval()
+        self.backbone.reparameterize()
+        self.fine_preprocess.reparameterize()
+        return self.to(memory_format=torch.channels_last)
+
+    def _similarity(self, coarse0: Tensor, coarse1: Tensor, valid0: Tensor | None, valid1: Tensor | None) -> Similarity:
+        valid0, valid1 = (None if v is None else v.flatten(1) for v in (valid0, valid1))
+        return Similarity(coarse0.flatten(1, 2), coarse1.flatten(1, 2), self.temperature, valid0, valid1)
+
+    def _refine(self, coarse0: Tensor, coarse1: Tensor, pyramid0: Pyramid, pyramid1: Pyramid, matches: CoarseMatches):
+        """Return the Refinement of the coarse matches from the fused maps around them."""
+        batch, cell0, cell1 = matches[:3]
+        fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), pyramid0, batch, cell0)
+        fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), pyramid1, batch, cell1)
+        parts = []
+        for b, c0, c1 in zip(*(t.split(_MATCHES_AT_ONCE) for t in (batch, cell0, cell1)), strict=True):
+            window0 = self.fine_preprocess.windows(fused0, b, c0, margin=0)
+            window1 = self.fine_preprocess.windows(fused1, b, c1, margin=1)
+            parts.append(self.refinement(Windows(window0, window1)))
+        return Refinement(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+class CoarseTransformer(nn.Module):
+    """Self- and cross-attention in turn (section 3.2); maps are (B, H, W, C)."""
+
+    def __init__(self, channels: int, heads: int, layers: int, aggregation: int, trained_cells: float):
+        super().__init__()
+        self.aggregation = aggregation
+        self.trained_cells = trained_cells
+        self.layers = nn.ModuleList(AggregatedAttention(channels, heads, aggregation) for _ in range(2 * layers))
+
+    def attend_itself(self, eighth: Tensor) -> Tensor:
+        """Return the backbone's map (B, C, H, W) after the first layer, which sees one image only."""
+        x = eighth.permute(0, 2, 3, 1)
+        return self.layers[0](x, x, self._rotary(x))
+
+    def forward(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both maps after the other layers. Cross-attention of image 1 sees the updated image 0."""
+        rotary0, rotary1 = self._rotary(x0), self._rotary(x1)
+        for index, layer in enumerate(self.layers[1:], start=1):
+            if index % 2:
+                x0 = layer(x0, x1)
+                x1 = layer(x1, x0)
+            else:
+                x0 = layer(x0, x0, rotary0)
+                x1 = layer(x1, x1, rotary1)
+        return x0, x1
+
+    def _rotary(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine (L, C / 2) of every token's angles, rows and columns in turn (equation 2).
+
+        Positions count from 1, in tokens; those of an image longer than the training images are squeezed to theirs.
+        """
+        _, cells_y, cells_x, channels = x.shape
+        height, width = cells_y // self.aggregation, cells_x // self.aggregation
+        kwargs = {'device': x.device, 'dtype': torch.float32}
+        frequency = torch.exp(torch.arange(channels // 4, **kwargs) * (-math.log(10000.0) / (channels // 4)))
+        position_y, position_x = (torch.arange(1, length + 1, **kwargs) for length in (height, width))
+        # A tensor, no number, so that an exported network follows the size of its image.
+        longest = self.aggregation * torch.maximum(position_y[-1], position_x[-1])
+        squeeze = (self.trained_cells / longest).clamp(max=1.0)
+        angle_y = (position_y * squeeze)[:, None] * frequency  # (h, C / 4)
+        angle_x = (position_x * squeeze)[:, None] * frequency
+        grid = (height, width, channels // 4)
+        angle = torch.stack([angle_y[:, None].expand(grid), angle_x[None].expand(grid)], dim=-1).view(
+            height * width, -1
+        )
+        return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+
+
+class AggregatedAttention(nn.Module):
+    """One layer: attention between tokens of `aggregation`^2 cells each, its message spread over the cells again."""
+
+    def __init__(self, channels: int, heads: int, aggregation: int):
+        super().__init__()
+        self.heads = heads
+        self.aggregation = aggregation
+        self.aggregate = nn.Conv2d(channels, channels, aggregation, aggregation, groups=channels, bias=False)
+        self.q_proj = nn.Linear(channels, channels, bias=False)
+        self.k_proj = nn.Linear(channels, channels, bias=False)
+        self.v_proj = nn.Linear(channels, channels, bias=False)
+        self.merge = nn.Linear(channels, channels, bias=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * channels, 2 * channels, bias=False),
+            nn.LeakyReLU(),
+            nn.Linear(2 * channels, channels, bias=False),
+        )
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, x: Tensor, source: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return x (B, H, W, C) with what it learns from source (B, H', W', C)."""
+        query = self.norm1(self.aggregate(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))  # (B, h, w, C)
+        token = self.norm1(_max_pool(source, self.aggregation)).flatten(1, 2)  # (B, L', C)
+        queries, keys, values = self.q_proj(query.flatten(1, 2)), self.k_proj(token), self.v_proj(token)
+        if rotary is not None:
+            queries, keys = _rotate(queries, *rotary), _rotate(keys, *rotary)
+        queries, keys, values = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (queries, keys, values))
+        message = F.scaled_dot_product_attention(queries, keys, values)  # (B, heads, L, C / heads)
+        message = self.merge(message.transpose(1, 2).flatten(2)).view_as(query)
+        return x + self.norm2(self._feed_forward(x, message))
+
+    def _feed_forward(self, x: Tensor, message: Tensor) -> Tensor:
+        """Return `mlp(cat(x, up(message)))`.
+
+        The first linear map and the upsampling commute, so the message's half of it acts on the few tokens.
+        """
+        channels = x.shape[-1]
+        expand, activation, contract = self.mlp
+        spread = F.linear(message, expand.weight[:, channels:]).permute(0, 3, 1, 2)
+        spread = F.interpolate(spread, scale_factor=float(self.aggregation), mode='bilinear', align_corners=False)
+        spread = spread.permute(0, 2, 3, 1)
+        hidden = torch.addmm(spread.flatten(0, 2), x.flatten(0, 2), expand.weight[:, :channels].t())
+        return contract(activation(hidden)).view_as(x)
+
+
+def _rotate(tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return tokens (B, L, C) with each pair of channels turned by its angle (L, C / 2)."""
+    first, second = tokens[..., 0::2], tokens[..., 1::2]
+    return torch.stack([first * cosine - second * sine, second * cosine + first * sine], dim=-1).flatten(2)
+
+
+def _max_pool(x: Tensor, side: int) -> Tensor:
+    """Return the largest value of each square of (B, H, W, C)."""
+    return F.max_pool2d(x.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+
+
+def _fine_input(coarse: Tensor) -> Tensor:
+    """Return (B, H, W, C) as (B, C, H, W) in the scale that the fine stage was trained with."""
+    return (coarse / coarse.shape[-1] ** 0.5).permute(0, 3, 1, 2)
+
+
+def _place(cell: Tensor, cells_x: int) -> Tensor:
+    """Return (M, 2) x, y [px] of the top-left pixel of each cell's window."""
+    return torch.stack([cell % cells_x, cell.div(cells_x, rounding_mode='floor')], dim=1) * float(CELL) - CELL // 2
+
+
+def _pick(features: Features, rows: Tensor) -> Features:
+    pyramid = Pyramid(*(level[rows] for level in features.pyramid))
+    return Features(features.coarse[rows], pyramid)
+
+
+def _eligible(features: Features, border: int) -> Tensor:
+    """Return (B, L) bool, False for the cells along the border."""
+    batch, height, width, _ = features.coarse.shape
+    return away_from_border(batch, height, width, border, features.valid, features.coarse.device)

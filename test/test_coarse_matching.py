@@ -1,0 +1,186 @@
+"""Streamed coarse matching against the plain dense formulas, on random features and on data with known matches."""
+
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from loftr_ros.networks import coarse_matching as cm  # noqa: E402
+from loftr_ros.networks.sinkhorn import log_optimal_transport  # noqa: E402
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """Tensors are tiny here: a second thread would only wait, for long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def features(batch=2, rows=37, columns=29, channels=16, true_pairs=20, seed=0):
+    """Random features of which the first `true_pairs` of image 0 stand, permuted and noisy, in image 1 too."""
+    generator = torch.Generator().manual_seed(seed)
+    f0 = 2 * torch.randn(batch, rows, channels, generator=generator)
+    f1 = 2 * torch.randn(batch, columns, channels, generator=generator)
+    order = torch.randperm(columns, generator=generator)[:true_pairs]
+    f1[:, order] = f0[:, :true_pairs] + 0.5 * torch.randn(batch, true_pairs, channels, generator=generator)
+    return f0, f1, order
+
+
+def dense_matches(p, threshold, valid0=None, valid1=None, eligible0=None, eligible1=None):
+    """All (batch, i, j, P) with P above the threshold and the maximum of its row and its column, in plain form."""
+    mask = (p > threshold) & (p == p.amax(2, keepdim=True)) & (p == p.amax(1, keepdim=True))
+    for cells0 in (valid0, eligible0):
+        mask = mask if cells0 is None else mask & cells0[:, :, None]
+    for cells1 in (valid1, eligible1):
+        mask = mask if cells1 is None else mask & cells1[:, None, :]
+    batch_index, i, j = mask.nonzero().unbind(1)
+    return batch_index, i, j, p[batch_index, i, j]
+
+
+def dense_scores(f0, f1, temperature, valid0=None, valid1=None):
+    scores = torch.einsum('blc,bsc->bls', f0, f1) / f0.shape[-1] / temperature
+    if valid0 is not None:
+        scores = scores.masked_fill(~(valid0[:, :, None] & valid1[:, None, :]), -1e9)
+    return scores
+
+
+def random_masks(seed=1, batch=2, rows=37, columns=29):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, rows, generator=generator) > 0.2, torch.rand(batch, columns, generator=generator) > 0.2
+
+
+def assert_same(found, wanted):
+    for have, want in zip(found[:3], wanted[:3], strict=True):
+        assert have.tolist() == want.tolist()
+    # Differences of float32 log-sums of size 10 or so.
+    torch.testing.assert_close(found.confidence, wanted[3], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('block_elements', [2 * 29 * 4, 2 * 29 * 15, 10**6])
+@pytest.mark.parametrize('threshold', [0.2, 0.01, 0.0])
+@pytest.mark.parametrize('masked', [False, True])
+def test_streamed_dual_softmax_equals_the_dense_formula(block_elements, threshold, masked):
+    f0, f1, _ = features()
+    valid0, valid1 = random_masks() if masked else (None, None)
+    eligible0, eligible1 = random_masks(seed=2)
+    scores = dense_scores(f0, f1, 0.3, valid0, valid1)
+    wanted = dense_matches(scores.softmax(1) * scores.softmax(2), threshold, valid0, valid1, eligible0, eligible1)
+    similarity = cm.Similarity(f0, f1, 0.3, valid0, valid1, block_elements)
+    found = cm.match_dual_softmax(similarity, threshold, eligible0, eligible1)
+    assert len(wanted[0]) > 10
+    assert_same(found, wanted)
+
+
+@pytest.mark.parametrize('block_elements', [2 * 29 * 4, 2 * 29 * 15, 10**6])
+@pytest.mark.parametrize('prefilter', [False, True])
+@pytest.mark.parametrize('masked', [False, True])
+def test_streamed_optimal_transport_equals_the_dense_formula(block_elements, prefilter, masked):
+    f0, f1, _ = features()
+    valid0, valid1 = random_masks() if masked else (None, None)
+    bin_score = torch.tensor(0.0)
+    p = log_optimal_transport(dense_scores(f0, f1, 1.0, valid0, valid1), bin_score, 5).exp()
+    inner = p[:, :-1, :-1].clone()
+    if prefilter:
+        inner[p.argmax(2)[:, :-1] == p.shape[2] - 1] = 0
+        inner.transpose(1, 2)[p.argmax(1)[:, :-1] == p.shape[1] - 1] = 0
+    wanted = dense_matches(inner, 0.05, valid0, valid1)
+    similarity = cm.Similarity(f0, f1, 1.0, valid0, valid1, block_elements)
+    found = cm.match_optimal_transport(similarity, bin_score, 5, 0.05, dustbin_prefilter=prefilter)
+    assert len(wanted[0]) > 5
+    assert_same(found, wanted)
+
+
+def test_the_dustbin_prefilter_removes_matches_that_prefer_the_dustbin():
+    f0, f1, _ = features()
+    similarity = cm.Similarity(f0, f1)
+    counts = [
+        len(cm.match_optimal_transport(similarity, torch.tensor(1.2), 5, 0.05, dustbin_prefilter=p).cell0)
+        for p in (False, True)
+    ]
+    assert counts[1] < counts[0]
+
+
+def test_raw_similarity_equals_the_dense_formula():
+    f0, f1, _ = features()
+    wanted = dense_matches(dense_scores(f0, f1, 1.0), 1.0)
+    found = cm.match_raw_similarity(cm.Similarity(f0, f1, block_elements=100), 1.0)
+    assert len(wanted[0]) > 10
+    assert_same(found, wanted)
+
+
+def test_permuted_features_are_found_again():
+    f0, f1, order = features(batch=1)
+    found = cm.match_dual_softmax(cm.Similarity(f0, f1, 0.05), 0.5)
+    assert found.cell0.tolist()[:20] == list(range(20))
+    assert found.cell1.tolist()[:20] == order.tolist()
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.1])
+def test_equal_features_give_one_match_of_each_cell_at_most(threshold):
+    f = torch.ones(1, 6, 4)
+    found = cm.match_dual_softmax(cm.Similarity(f[:, :2], f[:, :3], 0.1, block_elements=1), threshold)
+    assert found.cell0.tolist() == [0] and found.cell1.tolist() == [0]
+    assert found.confidence.item() == pytest.approx(1 / 6)
+
+
+def test_huge_similarities_stay_finite():
+    f0, f1, _ = features(batch=1)
+    found = cm.match_dual_softmax(cm.Similarity(100 * f0, f1, 0.1), 0.0)
+    assert len(found.cell0) > 0 and torch.isfinite(found.confidence).all()
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.1])
+def test_a_wholly_padded_image_gives_no_match(threshold):
+    f0, f1, _ = features()
+    valid0, valid1 = torch.ones(2, 37, dtype=torch.bool), torch.ones(2, 29, dtype=torch.bool)
+    valid1[1] = False
+    found = cm.match_dual_softmax(cm.Similarity(f0, f1, 0.3, valid0, valid1), threshold)
+    assert len(found.cell0) > 0 and set(found.batch_index.tolist()) == {0}
+
+
+def test_half_precision_features_are_compared_in_float32():
+    f0, f1, _ = features()
+    assert torch.equal(
+        cm.match_dual_softmax(cm.Similarity(f0.half(), f1.half(), 0.3), 0.1).confidence,
+        cm.match_dual_softmax(cm.Similarity(f0.half().float(), f1.half().float(), 0.3), 0.1).confidence,
+    )
+
+
+def test_the_dense_log_confidence_carries_a_gradient_and_matches_the_stream():
+    f0, f1, _ = features()
+    f0.requires_grad_()
+    log_p = cm.log_dual_softmax(cm.Similarity(f0, f1, 0.3, block_elements=200))
+    log_p[0, 0, 0].backward()
+    assert torch.isfinite(f0.grad).all() and f0.grad.abs().sum() > 0
+    assert_same(cm.match_dual_softmax(cm.Similarity(f0, f1, 0.3), 0.2), dense_matches(log_p.detach().exp(), 0.2))
+
+
+def test_border_cells_are_counted_from_the_edge_of_the_image():
+    free = cm.away_from_border(1, 6, 7, 2, None).reshape(6, 7)
+    assert free.nonzero().tolist() == [[y, x] for y in (2, 3) for x in (2, 3, 4)]
+    assert cm.away_from_border(2, 6, 7, 0, None).all()
+
+
+def test_border_cells_are_counted_from_the_edge_of_the_padding():
+    mask = torch.zeros(1, 6, 7, dtype=torch.bool)
+    mask[:, :4, :5] = True
+    free = cm.away_from_border(1, 6, 7, 1, mask).reshape(6, 7)
+    assert free.nonzero().tolist() == [[y, x] for y in (1, 2) for x in (1, 2, 3)]
+
+
+@pytest.mark.parametrize('iterations', [1, 3, 100])
+def test_optimal_transport_gives_every_column_its_mass(iterations):
+    f0, f1, _ = features()
+    p = log_optimal_transport(dense_scores(f0, f1, 1.0), torch.tensor(0.5), iterations).exp()
+    # Each iteration ends with the columns; 1e-5: float32 sums of 38 terms, the dustbin's of mass 37.
+    torch.testing.assert_close(p[:, :, :-1].sum(1), torch.ones(2, 29), atol=1e-5, rtol=0)
+    torch.testing.assert_close(p[:, :, -1].sum(1), torch.full((2,), 37.0), atol=1e-3, rtol=0)
+
+
+def test_optimal_transport_sends_the_unmatched_to_the_dustbin():
+    scores = torch.full((1, 3, 3), -10.0)
+    scores[0, 0, 1] = scores[0, 2, 0] = 10.0
+    p = log_optimal_transport(scores, torch.tensor(0.0), 100).exp()[0]
+    assert p.argmax(1).tolist()[:3] == [1, 3, 0] and p.argmax(0).tolist()[:3] == [2, 0, 3]
+    assert p[0, 1] > 0.95 and p[2, 0] > 0.95
