@@ -1,0 +1,203 @@
+"""The table of known weights, each with the network settings that it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """One file of weights and what it needs.
+
+    Args:
+        name: what `matcher.weights` calls it.
+        matcher: `matcher.name` that can load it.
+        network: arguments of the network's constructor; they belong to the weights and are no user's choice.
+        file: name of the file, in the package's folder of shipped weights or in the cache.
+        url: where a program can download it; '' when only a browser can.
+        page: where a person finds it.
+        sha256: of the file; '' where nobody has published it.
+        licence: of the weights.
+        non_commercial: the licence forbids commercial use; loading needs `matcher.accept_license`.
+        note: what else a user should know.
+    """
+
+    name: str
+    matcher: str
+    network: Mapping[str, Any]
+    file: str = ''
+    url: str = ''
+    page: str = ''
+    sha256: str = ''
+    licence: str = 'unknown'
+    non_commercial: bool = False
+    note: str = ''
+
+
+def loftr_settings(match_type: str, positional_encoding: str) -> dict[str, Any]:
+    """Return the settings of the official LoFTR weights.
+
+    Args:
+        positional_encoding: 'original' has the operator precedence slip of the first release (weights trained with it
+            need it), 'fixed' is the formula of the paper.
+    """
+    return {
+        'initial_dim': 128,
+        'block_dims': (128, 196, 256),
+        'coarse_layers': ('self', 'cross') * 4,
+        'fine_layers': ('self', 'cross'),
+        'heads': 8,
+        'attention': 'linear',
+        'positional_encoding': positional_encoding,
+        'match_type': match_type,
+        'temperature': 0.1,
+        'sinkhorn_iterations': 3,
+        'dustbin_prefilter': False,
+        'window': 5,
+    }
+
+
+EFFICIENT_LOFTR = {
+    'widths': (64, 64, 128, 256),
+    'blocks': (2, 4, 14),
+    'layers': 4,
+    'heads': 8,
+    'aggregation': 4,
+    'temperature': 0.1,
+    'mode': 'full',
+    'subpixel_channels': 8,
+    'subpixel_temperature': 10.0,
+    'subpixel_offset': -1,
+    'rotary_trained_px': 832,
+}
+
+LOFTR_PAGE = 'https://github.com/zju3dv/LoFTR (its README links a Google Drive folder)'
+KORNIA = 'https://huggingface.co/kornia/loftr/resolve/main'
+OPTIMAL_TRANSPORT = 'https://huggingface.co/dylanebert/iComMa/resolve/2cf3fd86c19007d4d175c1f47ea347e78701f27d'
+MAGIC_LEAP = 'https://raw.githubusercontent.com/magicleap/SuperGluePretrainedNetwork/master/models/weights'
+MAGIC_LEAP_TERMS = {
+    'page': 'https://github.com/magicleap/SuperGluePretrainedNetwork/tree/master/models/weights',
+    'licence': 'Magic Leap, academic or non-profit research only',
+    'non_commercial': True,
+}
+
+
+def _efficient_loftr(name: str, mode: str, note: str) -> Checkpoint:
+    return Checkpoint(
+        name=name,
+        matcher='efficient_loftr',
+        network={**EFFICIENT_LOFTR, 'mode': mode},
+        file='eloftr_outdoor.ckpt',
+        url='https://huggingface.co/Realcat/imcui_checkpoints/resolve/main/eloftr/eloftr_outdoor.ckpt',
+        page='https://github.com/zju3dv/EfficientLoFTR (its README links a Google Drive folder)',
+        sha256='0af6291141c736e75e94b7f8aae4399b77c7731b3f08758212b2cfe370188878',
+        licence='Apache-2.0',
+        note=note,
+    )
+
+
+_ENTRIES = (
+    Checkpoint(
+        name='outdoor_ds',
+        matcher='loftr',
+        network=loftr_settings('dual_softmax', 'original'),
+        file='loftr_outdoor.ckpt',
+        url=f'{KORNIA}/loftr_outdoor.ckpt',
+        page=LOFTR_PAGE,
+        sha256='21f5bec5968178e8bc8b7633441836fe5de4f47d861dd2cd7dc38e271b0479ec',
+        licence='Apache-2.0',
+        note="MegaDepth; the authors' outdoor_ds.ckpt, copy of kornia",
+    ),
+    Checkpoint(
+        name='outdoor_ot',
+        matcher='loftr',
+        network=loftr_settings('optimal_transport', 'original'),
+        file='outdoor_ot.ckpt',
+        url=f'{OPTIMAL_TRANSPORT}/outdoor_ot.ckpt',
+        page=LOFTR_PAGE,
+        sha256='c71084b8a357d812fd8020f39f565f11df462dfeeceb53b4691bd87831f929bf',
+        licence='Apache-2.0',
+        note="MegaDepth, optimal transport; copy by a user, hash as in that copy's history",
+    ),
+    Checkpoint(
+        name='indoor_ds_new',
+        matcher='loftr',
+        network=loftr_settings('dual_softmax', 'fixed'),
+        file='loftr_indoor_ds_new.ckpt',
+        url=f'{KORNIA}/loftr_indoor_ds_new.ckpt',
+        page=LOFTR_PAGE,
+        sha256='be9ff88b323ec27889114719f668ae41aff7034b56a4c4acbd46b8b180b87ed3',
+        licence='Apache-2.0',
+        note='ScanNet, trained with the right positional encoding; copy of kornia',
+    ),
+    Checkpoint(
+        name='indoor_ds',
+        matcher='loftr',
+        network=loftr_settings('dual_softmax', 'original'),
+        file='loftr_indoor.ckpt',
+        url=f'{KORNIA}/loftr_indoor.ckpt',
+        page=LOFTR_PAGE,
+        licence='Apache-2.0',
+        note='ScanNet, first release; copy of kornia; prefer indoor_ds_new',
+    ),
+    Checkpoint(
+        name='indoor_ot',
+        matcher='loftr',
+        network=loftr_settings('optimal_transport', 'original'),
+        file='indoor_ot.ckpt',
+        url=f'{OPTIMAL_TRANSPORT}/indoor_ot.ckpt',
+        page=LOFTR_PAGE,
+        sha256='b9916c65d87447b5a30f2e6087e1b28d2cb11936552599d00b1e409ceebae73c',
+        licence='Apache-2.0',
+        note="ScanNet, optimal transport; copy by a user, hash as in that copy's history",
+    ),
+    _efficient_loftr(
+        'eloftr_outdoor', 'full', "MegaDepth; the authors' training checkpoint with its optimizer, 193 MB"
+    ),
+    _efficient_loftr('eloftr_outdoor_optimized', 'optimized', 'the same file, without soft-max at inference'),
+    Checkpoint(
+        name='eloftr_outdoor_hf',
+        matcher='efficient_loftr',
+        network=EFFICIENT_LOFTR,
+        file='eloftr_outdoor_hf.safetensors',
+        url='https://huggingface.co/zju-community/efficientloftr/resolve/main/model.safetensors',
+        page='https://huggingface.co/zju-community/efficientloftr',
+        licence='Apache-2.0',
+        note='the weights of eloftr_outdoor as the authors gave them to transformers, 64 MB; no published hash',
+    ),
+    Checkpoint(
+        name='superpoint_v1',
+        matcher='superpoint',
+        network={},
+        file='superpoint_v1.pth',
+        url=f'{MAGIC_LEAP}/superpoint_v1.pth',
+        sha256='52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e',
+        note='keypoints and descriptors for SuperGlue',
+        **MAGIC_LEAP_TERMS,
+    ),
+    Checkpoint(
+        name='superglue_outdoor',
+        matcher='superglue',
+        network={},
+        file='superglue_outdoor.pth',
+        url=f'{MAGIC_LEAP}/superglue_outdoor.pth',
+        sha256='2f5f5e9bb3febf07b69df633c4c3ff7a17f8af26a023aae2b9303d22339195bd',
+        note='MegaDepth; needs superpoint_v1 beside it',
+        **MAGIC_LEAP_TERMS,
+    ),
+    Checkpoint(
+        name='superglue_indoor',
+        matcher='superglue',
+        network={},
+        file='superglue_indoor.pth',
+        url=f'{MAGIC_LEAP}/superglue_indoor.pth',
+        sha256='0e710469be25ebe1e2ccf68edcae8b2945b0617c8e7e68412251d9d47f5052b1',
+        note='ScanNet; needs superpoint_v1 beside it',
+        **MAGIC_LEAP_TERMS,
+    ),
+)
+
+CHECKPOINTS = {entry.name: entry for entry in _ENTRIES}
+"""Known weights by name. The first entry of a matcher is its default (`matcher.weights` empty)."""

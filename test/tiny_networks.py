@@ -1,0 +1,60 @@
+"""Weights of small random networks that match textured images, made in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from loftr_ros.weights import Checkpoint, save
+from loftr_ros.weights.convert import build_network
+
+SETTINGS = {
+    'loftr': {
+        'initial_dim': 8,
+        'block_dims': (8, 16, 32),
+        'coarse_layers': ('self', 'cross'),
+        'heads': 4,
+        'positional_encoding': 'fixed',
+        'temperature': 0.02,
+    },
+    'efficient_loftr': {'widths': (8, 8, 16, 64), 'blocks': (1, 1, 2), 'layers': 1, 'heads': 4, 'temperature': 0.05},
+}
+
+
+def save_tiny(name: str, folder: Path, **settings) -> str:
+    """Write weights of the network `name` into `folder` and return the file."""
+    checkpoint = Checkpoint(name=f'tiny_{name}', matcher=name, network={**SETTINGS[name], **settings})
+    torch.manual_seed(0)
+    network = build_network(checkpoint)
+    with torch.no_grad():
+        _spread(network)
+    path = folder / f'{checkpoint.name}.safetensors'
+    save(path, network.state_dict(), checkpoint)
+    return str(path)
+
+
+def _spread(network) -> None:
+    """Make random coarse features unlike at unlike places: as drawn, all of them point the same way."""
+    for name, parameter in network.named_parameters():
+        if 'norm2' in name:
+            parameter.mul_(0.1)  # a random transformer at full strength makes all features alike
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics become those of the next image
+    noise = cv2.GaussianBlur(np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32), (0, 0), 2)
+    image = torch.from_numpy(0.5 + 0.2 * noise / noise.std())[None, None]
+    inputs = []
+    if hasattr(network.backbone, 'layer3_outconv'):
+        hook = network.backbone.layer3_outconv.register_forward_hook(lambda _module, args, _output: inputs.append(args))
+        network.backbone.train()(image)
+        hook.remove()
+        mean = torch.nn.functional.normalize(inputs[0][0].mean((0, 2, 3)), dim=0)
+        weight = network.backbone.layer3_outconv.weight[:, :, 0, 0]
+        weight -= (weight @ mean)[:, None] * mean
+        weight *= 4  # beside position, which has size 1
+    else:
+        network.backbone.train()(image)
+        network.backbone.layer3[-1].rbr_identity.bias -= 1.0  # cuts off what all cells have in common
