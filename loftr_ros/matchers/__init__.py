@@ -1,0 +1,54 @@
+"""Images in, matches out.
+
+`create_matcher(config.matcher)` makes the matcher of that name, from the table `MATCHERS` or from another package that
+registers a class or function under the entry-point group `loftr_ros.matchers`. Either is called with the MatcherConfig.
+torch is imported only when a matcher is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from loftr_ros.config import MatcherConfig
+from loftr_ros.errors import ConfigError
+from loftr_ros.matchers.base import Features, Matcher, match_images
+
+__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
+
+MATCHERS = {
+    'gcm': 'loftr_ros.matchers.gcm:GcmMatcher',
+    'loftr': 'loftr_ros.matchers.detector_free:LoftrMatcher',
+    'efficient_loftr': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',
+}
+"""Name -> 'module:class'; the class takes a MatcherConfig."""
+
+ENTRY_POINT_GROUP = 'loftr_ros.matchers'
+
+
+def matcher_names() -> list[str]:
+    """Return every name that `create_matcher` knows, those of other packages included."""
+    return list(dict.fromkeys([*MATCHERS, *sorted(_third_party())]))
+
+
+def create_matcher(config: MatcherConfig) -> Matcher:
+    """Return the matcher `config.name`.
+
+    Raises:
+        ConfigError: no matcher has that name, or it refuses a setting.
+    """
+    if config.name in MATCHERS:
+        module, _, attribute = MATCHERS[config.name].partition(':')
+        return getattr(import_module(module), attribute)(config)
+    third_party = _third_party()
+    if config.name in third_party:
+        return third_party[config.name].load()(config)
+    names = matcher_names()
+    close = difflib.get_close_matches(config.name, names, n=1)
+    hint = f'did you mean {close[0]}? ' if close else ''
+    raise ConfigError(f'matcher.name is {config.name!r}; {hint}known are {", ".join(names)}')
+
+
+def _third_party() -> dict:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,84 @@
+"""What runs the part of a network that sees one image: torch, or another engine that a user installs."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from loftr_ros.errors import ConfigError, MissingDependencyError
+from loftr_ros.matchers.graphs import write_onnx
+
+logger = logging.getLogger(__name__)
+
+Engine = Callable[..., tuple[Tensor, ...]]
+"""Takes and gives the tensors of a part of graphs.py."""
+
+
+def take_over(engine: str, part: nn.Module, device: torch.device, dtype: torch.dtype) -> Engine:
+    """Return `part` run by the engine that `matcher.engine` names.
+
+    Raises:
+        ConfigError: the engine does not compute on this device or in this precision.
+        MissingDependencyError: its package is not installed.
+    """
+    if engine in CPU_FP32_ONLY and (device.type != 'cpu' or dtype is not torch.float32):
+        raise ConfigError(
+            f'matcher.engine {engine} computes on the CPU in fp32 here; set matcher.device: cpu and matcher.precision: '
+            'fp32, or matcher.engine: compile'
+        )
+    logger.info('preparing matcher.engine %s', engine)
+    return ENGINES[engine](part)
+
+
+def _compile(part: nn.Module) -> Engine:
+    """torch.compile: some ten seconds with the first image of each of the first sizes, then for all sizes at once."""
+    return torch.compile(part)
+
+
+def _onnxruntime(part: nn.Module) -> Engine:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError('matcher.engine onnxruntime needs: pip install onnx onnxruntime') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin while they wait take the cores from the rest of the robot (see runtime.py).
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_onnx(part, Path(folder) / 'part.onnx')
+        session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        arrays = (tensor.numpy() for tensor in tensors)
+        return tuple(map(torch.from_numpy, session.run(None, dict(zip(part.input_names, arrays, strict=True)))))
+
+    return run
+
+
+def _openvino(part: nn.Module) -> Engine:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError('matcher.engine openvino needs: pip install onnx openvino') from error
+    with tempfile.TemporaryDirectory() as folder:
+        model = openvino.Core().read_model(str(write_onnx(part, Path(folder) / 'part.onnx')))
+        # Left alone it may choose bf16, which precision.py would have to allow.
+        settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
+        compiled = openvino.Core().compile_model(model, 'CPU', settings)
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs = compiled([tensor.numpy() for tensor in tensors])
+        return tuple(torch.tensor(outputs[name]) for name in part.output_names)  # its own memory is used again
+
+    return run
+
+
+ENGINES = {'compile': _compile, 'onnxruntime': _onnxruntime, 'openvino': _openvino}
+"""Engines beside torch itself: functions from a part to what runs it."""
+
+CPU_FP32_ONLY = ('onnxruntime', 'openvino')

@@ -1,0 +1,126 @@
+"""The matcher `gcm`: Generalized Correspondence Matching (arXiv 2403.05388) without weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import torch
+
+from loftr_ros.config import MatcherConfig
+from loftr_ros.datatypes import Matches
+from loftr_ros.image import PreparedImage, prepare
+from loftr_ros.matchers.device import choose_device
+from loftr_ros.networks import gcm
+
+MULTIPLE = 2**gcm.NUM_LEVELS
+MIN_HOMOGRAPHY_INLIERS = 30
+MIN_HOMOGRAPHY_SHARE = 0.15
+"""Of the coarse matches. Chance agreement of wrong ones stays under 0.05; a plane that fills a quarter passes."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GcmFeatures:
+    """One image and its pyramid."""
+
+    image: PreparedImage
+    pyramid: gcm.Pyramid
+
+
+class GcmMatcher:
+    """Dense patch descriptors, pooled to a pyramid, matched from coarse to fine.
+
+    Points of image 0 are whole pixels of the prepared image and their number is `cell0`; points of image 1 are
+    sub-pixel. The confidence is 1 - d1 / d2 of ratio tests, so a `match_threshold` of 0.05 is the paper's ratio 0.95
+    (many) and 0.4 its 0.60 (precise). sigma_px is unknown (NaN). There is no network, so `precision` and `weights`
+    have no effect.
+    """
+
+    name = 'gcm'
+
+    def __init__(self, config: MatcherConfig):
+        self.config = config
+        self.device = choose_device(config.device)
+        self.descriptor = gcm.DESCRIPTORS[config.gcm.descriptor]().to(self.device).eval()
+        self.backbone = gcm.BACKBONES[config.gcm.backbone]().to(self.device).eval()
+
+    def extract(self, image: np.ndarray) -> GcmFeatures:
+        """Return the pyramid of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
+        prepared = prepare(image, resize_max=self.config.resize_max, multiple=MULTIPLE)
+        return GcmFeatures(prepared, self._pyramid(prepared.pixels))
+
+    def match(self, features0: GcmFeatures, features1: GcmFeatures) -> Matches:
+        """Return the matches, most confident first."""
+        image0, image1 = features0.image, features1.image
+        pyramid0, pyramid1 = features0.pyramid, features1.pyramid
+        cells = gcm.match_coarsest(pyramid0, pyramid1)
+        homography = find_homography(cells, pyramid0, pyramid1) if self.config.gcm.align else None
+        if homography is not None:
+            pyramid1 = self._pyramid(_warp(image1, homography, image0))
+            cells = gcm.match_coarsest(pyramid0, pyramid1)
+        found = gcm.refine(pyramid0, pyramid1, cells)
+        order = torch.argsort(found.confidence, descending=True, stable=True)
+        index0, points1, confidence = (field[order].cpu().numpy() for field in found)
+        points0 = np.stack((index0 % pyramid0.width, index0 // pyramid0.width), axis=1).astype(np.float64)
+        points1 = points1.astype(np.float64)
+        if homography is not None:
+            points1 = cv2.perspectiveTransform(points1[None], homography)[0] if len(points1) else points1
+        keep = _inside(points0, image0) & _inside(points1, image1) & (confidence >= self.config.match_threshold)
+        keep = np.flatnonzero(keep)[: self.config.max_matches or None]
+        return Matches(
+            image0.to_original(points0[keep]),
+            image1.to_original(points1[keep]),
+            confidence[keep],
+            np.full(len(keep), np.nan),
+            index0[keep],
+        )
+
+    def _pyramid(self, pixels: np.ndarray) -> gcm.Pyramid:
+        image = torch.tensor(pixels, device=self.device)[None, None].float() / 255
+        return gcm.extract_pyramid(image, self.descriptor, self.backbone)
+
+
+def find_homography(cells: gcm.Cells, pyramid0: gcm.Pyramid, pyramid1: gcm.Pyramid) -> np.ndarray | None:
+    """Return image1_from_image0 (3, 3) of prepared pixels by RANSAC on coarse matches, None where none holds."""
+    if len(cells.index0) < MIN_HOMOGRAPHY_INLIERS:
+        return None
+    points0, points1 = (
+        _cell_centres(index, pyramid) for index, pyramid in ((cells.index0, pyramid0), (cells.index1, pyramid1))
+    )
+    # A cell's diagonal is what rounding to cells can cost. OpenCV seeds this RANSAC with a constant.
+    homography, inliers = cv2.findHomography(points0, points1, cv2.RANSAC, MULTIPLE * 2**0.5 + 1)
+    if homography is None or inliers.sum() < max(MIN_HOMOGRAPHY_INLIERS, MIN_HOMOGRAPHY_SHARE * len(inliers)):
+        return None
+    return homography if _is_moderate(homography, pyramid0) else None
+
+
+def _cell_centres(index: torch.Tensor, pyramid: gcm.Pyramid) -> np.ndarray:
+    index, width = index.cpu().numpy(), pyramid.size(gcm.NUM_LEVELS)[1]
+    return np.stack((index % width, index // width), axis=1) * float(MULTIPLE) + (MULTIPLE - 1) / 2
+
+
+def _is_moderate(homography: np.ndarray, pyramid0: gcm.Pyramid) -> bool:
+    """Say whether no corner of image 0 passes the horizon and no area there grows or shrinks more than 16 times."""
+    right, bottom = pyramid0.width, pyramid0.height
+    corners = np.array([[0, 0, 1], [right, 0, 1], [right, bottom, 1], [0, bottom, 1]], dtype=np.float64)
+    depth = corners @ homography[2]
+    area_scale = np.linalg.det(homography) / depth**3  # determinant of the map's Jacobian
+    return bool(np.all(depth > 0) and np.all(area_scale > 1 / 16) and np.all(area_scale < 16))
+
+
+def _warp(image1: PreparedImage, homography: np.ndarray, image0: PreparedImage) -> np.ndarray:
+    """Return image 1 as it would look from image 0, on the grid of image 0."""
+    height, width = image0.pixels.shape
+    return cv2.warpPerspective(
+        image1.pixels,
+        homography,
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _inside(points: np.ndarray, image: PreparedImage) -> np.ndarray:
+    x, y = points[:, 0], points[:, 1]
+    return (x >= 0) & (x <= image.width - 1) & (y >= 0) & (y <= image.height - 1)

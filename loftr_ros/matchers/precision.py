@@ -1,0 +1,43 @@
+"""In which floating-point format a network computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from loftr_ros.errors import ConfigError
+
+DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+CPU_UNITS = {torch.float16: {'avx512_fp16', 'amx_fp16'}, torch.bfloat16: {'avx512_bf16', 'amx_bf16'}}
+"""Flags of /proc/cpuinfo that mean arithmetic in hardware. Without it bf16 takes a hundred times the time of fp32."""
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the format that `matcher.precision` names.
+
+    Raises:
+        ConfigError: the device has no arithmetic for it.
+    """
+    dtype = DTYPES[precision]
+    if dtype is torch.float32:
+        return dtype
+    if device.type == 'cpu' and not CPU_UNITS[dtype] & cpu_flags():
+        raise ConfigError(
+            f'matcher.precision is {precision} on a CPU that has none of {", ".join(sorted(CPU_UNITS[dtype]))} and '
+            'would be a hundred times slower with it; set matcher.precision: fp32, or matcher.device: cuda'
+        )
+    if device.type == 'cuda' and dtype is torch.bfloat16 and torch.cuda.get_device_capability(device)[0] < 8:
+        name = torch.cuda.get_device_name(device)
+        raise ConfigError(f'matcher.precision is bf16 and {name} has no arithmetic for it; set matcher.precision: fp16')
+    return dtype
+
+
+def cpu_flags() -> set[str]:
+    """Return the flags of the first processor; empty where the system does not tell."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(':')[2].split()) for line in lines if line.startswith('flags')), set())

@@ -1,0 +1,184 @@
+"""Every matcher keeps the protocol, whatever the images."""
+
+import dataclasses
+import importlib.metadata
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from tiny_networks import SETTINGS as TINY_NETWORKS
+from tiny_networks import save_tiny
+
+from loftr_ros.config import MatcherConfig
+from loftr_ros.datatypes import Matches
+from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.evaluation.baselines import BASELINES, create_baseline
+from loftr_ros.matchers import MATCHERS, create_matcher, match_images, matcher_names
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return blotches of several sizes, uint8 (H, W)."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((height, width), np.float32)
+    for sigma in (1.5, 4, 10):
+        noise = cv2.GaussianBlur(rng.standard_normal((height, width)).astype(np.float32), (0, 0), sigma)
+        image += noise / max(float(noise.std()), 1e-6)
+    return np.clip(128 + 40 * image, 0, 255).astype(np.uint8)
+
+
+WEIGHTS = {}
+"""Files of the matchers that need weights; random ones, since none are at hand everywhere."""
+
+
+@pytest.fixture(scope='module', autouse=True)
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('weights')
+    WEIGHTS.update({name: save_tiny(name, folder) for name in TINY_NETWORKS})
+
+
+def make(name: str, **settings):
+    settings = {'name': name, 'device': 'cpu', 'weights': WEIGHTS.get(name, ''), **settings}
+    if name in BASELINES:
+        return create_baseline(MatcherConfig(**settings))
+    return create_matcher(MatcherConfig(**settings))
+
+
+def assert_valid(matches: Matches, image0: np.ndarray, image1: np.ndarray):
+    assert isinstance(matches, Matches)
+    for points, image in ((matches.keypoints0, image0), (matches.keypoints1, image1)):
+        height, width = image.shape[:2]
+        assert np.isfinite(points).all()
+        assert (points >= 0).all() and (points <= [width - 1, height - 1]).all()
+    assert ((matches.confidence >= 0) & (matches.confidence <= 1)).all()
+    known = matches.sigma_px[~np.isnan(matches.sigma_px)]
+    assert (known > 0).all()
+    assert (matches.cell0 >= -1).all()
+
+
+every_matcher = pytest.mark.parametrize('name', [*MATCHERS, *BASELINES])
+
+SIZES = {
+    'equal': ((120, 160), (120, 160)),
+    'no multiple of anything': ((101, 163), (101, 163)),
+    'two sizes': ((120, 160), (90, 200)),
+    'tiny': ((5, 7), (9, 4)),
+    'one pixel': ((1, 1), (1, 1)),
+    'wide': ((9, 700), (9, 700)),
+    'tall and wide': ((700, 9), (9, 700)),
+}
+
+
+@every_matcher
+@pytest.mark.parametrize('sizes', SIZES.values(), ids=SIZES)
+def test_images_of_any_size_give_valid_matches(name, sizes):
+    image0, image1 = texture(*sizes[0]), texture(*sizes[1])
+    assert_valid(match_images(make(name, match_threshold=0.0), image0, image1), image0, image1)
+
+
+@every_matcher
+def test_grey_colour_and_views_into_other_arrays_are_taken(name):
+    matcher = make(name)
+    grey = texture(96, 128)
+    colour = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    view = texture(96, 256)[:, ::2]
+    read_only = grey.copy()
+    read_only.flags.writeable = False
+    for image in (colour, view, colour[..., ::-1], read_only):
+        assert_valid(match_images(matcher, grey, image), grey, image)
+
+
+@every_matcher
+@pytest.mark.parametrize('level', [0, 128, 255])
+def test_images_without_texture_give_few_or_no_matches(name, level):
+    flat = np.full((96, 128), level, np.uint8)
+    for image0, image1 in ((flat, flat), (flat, texture(96, 128)), (texture(96, 128), flat)):
+        matches = match_images(make(name), image0, image1)
+        assert_valid(matches, image0, image1)
+        assert len(matches) < 10
+
+
+@every_matcher
+def test_an_image_of_another_type_is_refused(name):
+    with pytest.raises(InputError, match='must be uint8'):
+        make(name).extract(np.zeros((64, 64), np.float32))
+
+
+@every_matcher
+def test_the_same_images_give_the_same_matches(name):
+    image0, image1 = texture(120, 160), np.roll(texture(120, 160), 3, axis=1)
+    first, second = (match_images(make(name), image0, image1) for _ in range(2))
+    for field in dataclasses.fields(Matches):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+@every_matcher
+def test_matching_leaves_the_features_as_they_were(name):
+    matcher = make(name)
+    features = [matcher.extract(texture(96, 128, seed)) for seed in (0, 0, 1)]
+    before = matcher.match(features[0], features[1])
+    matcher.match(features[0], features[2])
+    np.testing.assert_array_equal(matcher.match(features[0], features[1]).keypoints1, before.keypoints1)
+
+
+@every_matcher
+def test_max_matches_keeps_the_most_confident(name):
+    image0, image1 = texture(120, 160), np.roll(texture(120, 160), 3, axis=1)
+    every = match_images(make(name, max_matches=0, match_threshold=0.0), image0, image1)
+    few = match_images(make(name, max_matches=20, match_threshold=0.0), image0, image1)
+    assert len(every) > len(few) == 20
+    assert few.confidence.min() >= np.sort(every.confidence)[-20]
+
+
+@every_matcher
+def test_no_match_is_below_the_threshold(name):
+    image0, image1 = texture(120, 160), np.roll(texture(120, 160), 3, axis=1)
+    every = match_images(make(name, max_matches=0, match_threshold=0.0), image0, image1).confidence
+    middle = float(np.median(every))
+    some = match_images(make(name, max_matches=0, match_threshold=middle), image0, image1).confidence
+    assert (some >= middle).all() and len(some) == (every >= np.float32(middle)).sum()
+
+
+@every_matcher
+def test_a_place_of_image_0_keeps_its_cell_whatever_image_1_is(name):
+    matcher = make(name, max_matches=0)
+    image = texture(160, 200)
+    features0 = matcher.extract(image)
+    place = {}
+    for shift in (0, 3, 7):
+        matches = matcher.match(features0, matcher.extract(np.roll(image, shift, axis=1)))
+        assert len(matches)
+        for cell, point in zip(matches.cell0.tolist(), matches.keypoints0.tolist(), strict=True):
+            if cell >= 0:
+                assert place.setdefault(cell, point) == point
+    cells = matches.cell0[matches.cell0 >= 0]
+    assert len(np.unique(cells)) == len(cells)
+
+
+def test_an_unknown_matcher_is_answered_with_the_nearest_and_the_list():
+    with pytest.raises(ConfigError, match=r"matcher\.name is 'gmc'; did you mean gcm\? known are .*gcm"):
+        create_matcher(MatcherConfig(name='gmc'))
+
+
+def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch):
+    entry = importlib.metadata.EntryPoint('ours', 'loftr_ros.config:MatcherConfig.__repr__', 'loftr_ros.matchers')
+    monkeypatch.setattr('loftr_ros.matchers.entry_points', lambda group: [entry] if group == entry.group else [])
+    assert matcher_names()[-1] == 'ours'
+    assert "name='ours'" in create_matcher(MatcherConfig(name='ours'))
+
+
+def test_importing_the_table_does_not_import_torch():
+    code = 'import sys, loftr_ros.matchers; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize('name', ['gpu', 'cuda:x', 'cpu:0', ''])
+def test_a_device_of_another_form_is_refused(name):
+    with pytest.raises(ConfigError, match=r'matcher\.device must be auto, cpu, cuda or cuda:N'):
+        create_matcher(MatcherConfig(device=name))
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_remedy():
+    with pytest.raises(ConfigError, match=r"matcher\.device is 'cuda:99'.*use auto or cpu"):
+        create_matcher(MatcherConfig(device='cuda:99'))
