@@ -1,0 +1,1 @@
+"""Sequences and bags in; metrics, tables and pictures out."""

@@ -1,0 +1,70 @@
+"""SIFT and ORB as matchers to compare with. They keep the Matcher protocol but are no choice of `matcher.name`."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from loftr_ros.config import MatcherConfig
+from loftr_ros.datatypes import Matches
+from loftr_ros.errors import ConfigError
+from loftr_ros.image import prepare
+
+NUM_KEYPOINTS = 2048
+
+
+class KeypointMatcher:
+    """Keypoints of OpenCV, brute force, Lowe's ratio test.
+
+    The confidence is 1 - d1 / d2, so the default `match_threshold` of 0.2 is the usual ratio 0.8. The cell of a match
+    is the number of its keypoint in image 0.
+    """
+
+    def __init__(self, name: str, detector, norm: int, config: MatcherConfig):
+        self.name = name
+        self.detector = detector
+        self.matcher = cv2.BFMatcher(norm)
+        self.config = config
+
+    def extract(self, image: np.ndarray):
+        """Return the prepared image, its keypoints (N, 2) and their descriptors (N, D)."""
+        prepared = prepare(image, resize_max=self.config.resize_max)
+        # OpenCV's pyramids refuse images of a few pixels.
+        found = min(prepared.pixels.shape) >= 16
+        keypoints, descriptors = self.detector.detectAndCompute(prepared.pixels, None) if found else ((), None)
+        points = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2)
+        return prepared, points, descriptors
+
+    def match(self, features0, features1) -> Matches:
+        """Return the matches, most confident first."""
+        (image0, points0, descriptors0), (image1, points1, descriptors1) = features0, features1
+        if descriptors0 is None or descriptors1 is None or len(points1) < 2:
+            return Matches.empty()
+        pairs = self.matcher.knnMatch(descriptors0, descriptors1, k=2)
+        index0, index1 = (np.array([getattr(p[0], n) for p in pairs]) for n in ('queryIdx', 'trainIdx'))
+        distance = np.array([[first.distance, second.distance] for first, second in pairs], dtype=np.float64)
+        confidence = 1 - distance[:, 0] / np.maximum(distance[:, 1], 1e-9)
+        confidence[distance[:, 1] == 0] = 0  # two candidates without a difference
+        order = np.argsort(-confidence, kind='stable')
+        order = order[confidence[order] >= self.config.match_threshold][: self.config.max_matches or None]
+        return Matches(
+            image0.to_original(points0[index0[order]]),
+            image1.to_original(points1[index1[order]]),
+            confidence[order],
+            np.full(len(order), np.nan),
+            index0[order],
+        )
+
+
+BASELINES = {
+    'sift': lambda config: KeypointMatcher('sift', cv2.SIFT_create(NUM_KEYPOINTS), cv2.NORM_L2, config),
+    'orb': lambda config: KeypointMatcher('orb', cv2.ORB_create(NUM_KEYPOINTS), cv2.NORM_HAMMING, config),
+}
+"""Name -> function of a MatcherConfig."""
+
+
+def create_baseline(config: MatcherConfig) -> KeypointMatcher:
+    """Return the baseline `config.name`; raise ConfigError for an unknown one."""
+    if config.name not in BASELINES:
+        raise ConfigError(f'baseline {config.name!r} is unknown; known are {", ".join(BASELINES)}')
+    return BASELINES[config.name](config)

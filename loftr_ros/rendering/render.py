@@ -1,0 +1,230 @@
+"""Turn a scene into an image and its exact depth: rays meet planes, the nearest wins.
+
+For a face with the columns M = [edge_u, edge_v, origin] in the camera frame, the ray d of a pixel meets its plane at
+depth z where M (u, v, 1) = z d. So (u, v, 1) / z = M^-1 K^-1 (x, y, 1) =: (a, b, c) is linear in the pixel: inverse
+depth is c, the point lies on the face where 0 <= a, b <= c, and the texture's derivatives are closed forms.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from loftr_ros.datatypes import Camera
+from loftr_ros.errors import InputError
+from loftr_ros.rendering.scene import Face, Scene
+
+NEAR_M = 0.02
+"""Nothing nearer than this to the camera's plane is drawn."""
+
+SHARPNESS = 0.75
+"""Share of a pixel's footprint that is averaged; at 1 the bilinear samples of mip levels look out of focus."""
+
+LONGEST_ROW = 4096  # cv2.remap takes no images of 32768 columns or more
+
+
+def render(
+    scene: Scene,
+    camera: Camera,
+    world_from_cam: np.ndarray,
+    supersample: int = 2,
+    noise_sigma: float = 0.0,
+    seed: int | tuple[int, ...] = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image uint8 (H, W, 3), blue first, and depth float32 (H, W): z at the pixel centre [m], 0 for no face.
+
+    Args:
+        camera: without distortion; its width and height are the image's.
+        world_from_cam: (4, 4) pose of the optical frame.
+        supersample: samples along each axis of a pixel in which faces meet; depth is never averaged.
+        noise_sigma: standard deviation of normal sensor noise [grey values], drawn from `seed`.
+    """
+    if camera.is_distorted:
+        raise InputError('the renderer draws without distortion; got a distorted camera, give one with distortion=()')
+    if supersample < 1:
+        raise InputError(f'supersample must be at least 1, got {supersample}')
+    cam_from_world = np.linalg.inv(np.asarray(world_from_cam, np.float64))
+    frames = cam_from_world[:3, :3] @ scene.frames
+    frames[:, :, 2] += cam_from_world[:3, 3]
+
+    size = (camera.height, camera.width)
+    inverse_depth, index = _visible(frames, camera.matrix, size, np.float64)
+    depth = np.divide(1.0, inverse_depth, out=np.zeros_like(inverse_depth), where=index >= 0).astype(np.float32)
+    image = _draw(scene, frames, camera.matrix, index, supersample)
+    if noise_sigma > 0:
+        image += noise_sigma * np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+    return np.clip(np.rint(image, out=image), 0, 255, out=image).astype(np.uint8), depth
+
+
+def _visible(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int], dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return inverse depth [1/m] and the number of the nearest face (-1: none), both of `size`."""
+    inverse_depth = np.zeros(size, dtype)
+    index = np.full(size, -1, np.int32)
+    numbers = _in_view(frames, matrix, size)
+    for number, pixel_map in zip(numbers, _pixel_maps(frames[numbers], matrix), strict=True):
+        window = _window(frames[number], matrix, size)
+        if window is None:
+            continue
+        top, bottom, left, right = window
+        x = np.arange(left, right, dtype=dtype)
+        y = np.arange(top, bottom, dtype=dtype)[:, None]
+        a, b, c = ((dtype(row[0]) * x)[None] + (dtype(row[1]) * y + dtype(row[2])) for row in pixel_map)
+        nearest = inverse_depth[top:bottom, left:right]
+        hit = (a >= 0) & (a <= c) & (b >= 0) & (b <= c) & (c > nearest) & (c < 1 / NEAR_M)
+        np.copyto(nearest, c, where=hit)
+        np.copyto(index[top:bottom, left:right], number, where=hit)
+    return inverse_depth, index
+
+
+def _corners(frames: np.ndarray) -> np.ndarray:
+    """(..., 4, 3): the corners of faces, in order around each."""
+    edge_u, edge_v, origin = frames[..., 0], frames[..., 1], frames[..., 2]
+    return np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], axis=-2)
+
+
+def _in_view(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the numbers of the faces that do not lie wholly outside one side of the view."""
+    x, y, z = np.moveaxis(_corners(frames) @ matrix.T, -1, 0)  # (F, 4): pixel times depth, and depth
+    height, width = size
+    outside = (z < NEAR_M, x < -0.5 * z, x > (width - 0.5) * z, y < -0.5 * z, y > (height - 0.5) * z)
+    return np.flatnonzero(~np.any([side.all(axis=1) for side in outside], axis=0))
+
+
+def _pixel_maps(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(F, 3, 3) from (x, y, 1) to (u, v, 1) / z; NaN, which no pixel hits, for a face seen exactly from its edge."""
+    products = matrix @ frames
+    thin = np.abs(np.linalg.det(products)) < 1e-12
+    products[thin] = np.eye(3)
+    maps = np.linalg.inv(products)
+    maps[thin] = np.nan
+    return maps
+
+
+def _window(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return rows [top, bottom) and columns [left, right) that hold the face, or None when it is out of sight."""
+    corners = _corners(frame)
+    before = corners[:, 2] >= NEAR_M
+    if not before.any():
+        return None
+    if not before.all():
+        corners = _clip_near(corners)
+    pixels = corners @ matrix.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    height, width = size
+    left, top = np.clip(np.floor(pixels.min(axis=0)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.floor(pixels.max(axis=0)) + 1, 0, (width, height)).astype(int)
+    return (top, bottom, left, right) if top < bottom and left < right else None
+
+
+def _clip_near(corners: np.ndarray) -> np.ndarray:
+    """Return the polygon's part before the near plane (Sutherland-Hodgman for one plane)."""
+    kept = []
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if start[2] >= NEAR_M:
+            kept.append(start)
+        if (start[2] >= NEAR_M) != (end[2] >= NEAR_M):
+            kept.append(start + (end - start) * (NEAR_M - start[2]) / (end[2] - start[2]))
+    return np.stack(kept)
+
+
+def _draw(scene: Scene, frames: np.ndarray, matrix: np.ndarray, index: np.ndarray, supersample: int) -> np.ndarray:
+    """Return the float32 (H, W, 3) image whose pixel centres see the faces `index`.
+
+    Mip levels smooth the textures, so only a pixel in which faces meet needs more than one sample.
+    """
+    height, width = index.shape
+    y, x = (grid.ravel() for grid in np.indices(index.shape, np.float32))
+    scale = supersample
+    # The centre of the first small pixel lies at -0.5 + 0.5 / scale of the large one.
+    fine_matrix = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]]) @ matrix
+    fine = index if scale == 1 else _visible(frames, fine_matrix, (scale * height, scale * width), np.float32)[1]
+    parts = fine.reshape(height, scale, width, scale).swapaxes(1, 2).reshape(-1, scale * scale)
+    mixed = (parts != index.reshape(-1, 1)).any(axis=1)
+    offset_y, offset_x = np.divmod(np.arange(scale * scale, dtype=np.float32), scale)
+    shift = np.float32((scale - 1) / 2)
+    colours = _shade(
+        scene,
+        frames,
+        matrix,
+        np.concatenate([index.ravel()[~mixed], parts[mixed].ravel()]),
+        np.concatenate([x[~mixed], (x[mixed, None] + (offset_x - shift) / scale).ravel()]),
+        np.concatenate([y[~mixed], (y[mixed, None] + (offset_y - shift) / scale).ravel()]),
+    )
+    whole = int(np.count_nonzero(~mixed))
+    image = np.empty((height * width, 3), np.float32)
+    image[~mixed] = colours[:whole]
+    image[mixed] = colours[whole:].reshape(-1, scale * scale, 3).mean(axis=1)
+    return image.reshape(height, width, 3)
+
+
+def _shade(
+    scene: Scene, frames: np.ndarray, matrix: np.ndarray, numbers: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Return the float32 (N, 3) colours of the faces `numbers` (-1: background) at the pixels (x, y)."""
+    colours = np.empty((len(numbers), 3), np.float32)
+    colours[:] = scene.background
+    # One sort finds the samples of every face; a search per face would read all as often as there are faces.
+    order = np.argsort(numbers, kind='stable')
+    order = order[np.count_nonzero(numbers < 0) :]
+    present, starts = np.unique(numbers[order], return_index=True)
+    # float32 holds texture coordinates to some thousandths of a texel and takes half the time.
+    pixel_maps = _pixel_maps(frames[present], matrix).astype(np.float32)
+    for number, pixel_map, chosen in zip(present, pixel_maps, np.split(order, starts)[1:], strict=True):
+        colours[chosen] = _face_colours(scene.faces[number], pixel_map, x[chosen], y[chosen])
+    return colours
+
+
+def _face_colours(face: Face, pixel_map: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the float32 (N, 3) colours of a face at the pixels (x, y), from two mip levels each."""
+    a, b, c = (row[0] * x + row[1] * y + row[2] for row in pixel_map)
+    u, v = a / c, b / c
+    height, width = face.texture.image.shape[:2]
+    across, down = face.tiles[0] * width, face.tiles[1] * height
+    # Texels that one pixel step covers, along x and along y.
+    steps = [
+        np.hypot(across * (pixel_map[0, k] - u * pixel_map[2, k]), down * (pixel_map[1, k] - v * pixel_map[2, k])) / c
+        for k in (0, 1)
+    ]
+    # Half the longer footprint: a floor seen at a low angle stays sharp across, for a little aliasing along.
+    footprint = np.maximum(np.minimum(*steps), np.maximum(*steps) / 2)
+    level = np.clip(np.log2(np.maximum(SHARPNESS * footprint, 1e-9)), 0, len(face.texture.levels) - 1)
+    texture_u = face.offset[0] + face.tiles[0] * u
+    texture_v = face.offset[1] + face.tiles[1] * v
+    if face.texture.tileable:
+        texture_u -= np.floor(texture_u)
+        texture_v -= np.floor(texture_v)
+
+    colours = np.empty((len(x), 3), np.float32)
+    lower = level.astype(np.int32)
+    for number in range(lower.min(), lower.max() + 1):
+        chosen = np.flatnonzero(lower == number)
+        if len(chosen):
+            near = _sample(face, number, texture_u[chosen], texture_v[chosen]).astype(np.float32)
+            weight = (level[chosen] - number)[:, None]
+            if weight.any():
+                near += weight * (_sample(face, number + 1, texture_u[chosen], texture_v[chosen]) - near)
+            colours[chosen] = near
+    if face.light is not None:
+        rows, columns = face.light.shape
+        colours *= _remap(face.light, u * (columns - 1), v * (rows - 1), cv2.BORDER_REPLICATE)[:, None]
+    return colours
+
+
+def _sample(face: Face, level: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(N, 3) of a mip level at texture coordinates, bilinear."""
+    image = face.texture.levels[min(level, len(face.texture.levels) - 1)]
+    border = cv2.BORDER_WRAP if face.texture.tileable else cv2.BORDER_REPLICATE
+    # Texture coordinates count from the edge of the first texel, pixels from its centre.
+    return _remap(image, u * image.shape[1] - 0.5, v * image.shape[0] - 0.5, border)
+
+
+def _remap(image: np.ndarray, x: np.ndarray, y: np.ndarray, border: int) -> np.ndarray:
+    """Return image values (N, ...) at N places, by cv2.remap on a padded rectangle of them."""
+    count = len(x)
+    columns = min(count, LONGEST_ROW)
+    rows = -(-count // columns)
+    maps = np.zeros((2, rows * columns), np.float32)
+    maps[0, :count], maps[1, :count] = x, y
+    maps = maps.reshape(2, rows, columns)
+    values = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=border)
+    return values.reshape(rows * columns, *image.shape[2:])[:count]

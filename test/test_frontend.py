@@ -1,0 +1,157 @@
+"""Which frame is image 0, what ids things get, and what a failure costs; with a matcher that knows the answer."""
+
+import numpy as np
+import pytest
+
+from loftr_ros.config import Config, override
+from loftr_ros.datatypes import Camera, Frame, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.odometry.frontend import CELL_BITS, FrontEnd
+
+REST = 10
+CAMERA = Camera([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]], 320, 240)
+POINTS = np.random.default_rng(0).uniform([-2, -1.5, 4, 1], [2, 1.5, 8, 1], (300, 4)) * [1, 1, 1, 0] + [0, 0, 0, 1]
+
+
+class KnowingMatcher:
+    """Reads from the image which view it is and returns the true projections; view 0 is a covered lens."""
+
+    name = 'knowing'
+
+    def __init__(self):
+        self.extracted = []
+
+    def extract(self, image):
+        view = int(image[0, 0])
+        self.extracted.append(view)
+        return view
+
+    def match(self, view0, view1):
+        if 0 in (view0, view1):
+            return Matches.empty()
+        ids = np.arange(len(POINTS))
+        first, last = sorted(min(view, REST) for view in (view0, view1))
+        # A view sees the points of a moving window, so that overlap shrinks with distance.
+        seen = (ids >= 10 * last) & (ids < 200 + 10 * first)
+        pixels = [project(view)[seen] for view in (view0, view1)]
+        ones = np.ones(seen.sum())
+        return Matches(*pixels, ones, 0.1 * ones, ids[seen])
+
+
+def pose(view):
+    """Return the true cam_from_world of a view: 5 cm to the right and half a degree each, at rest from REST on."""
+    view = min(view, REST)
+    cam_from_world = np.eye(4)
+    cam_from_world[:3, :3] = rotation_from_vector([0, np.radians(0.5) * view, 0])
+    cam_from_world[:3, 3] = [-0.05 * view, 0, 0]
+    return cam_from_world
+
+
+def project(view):
+    points = POINTS @ pose(view)[:3].T
+    pixels = points[:, :2] / points[:, 2:] * 300 + [159.5, 119.5]
+    return pixels + np.random.default_rng(view).normal(0, 0.1, pixels.shape)
+
+
+def frame(view, camera=CAMERA, stamp_ns=0):
+    return Frame(np.full((240, 320), view, np.uint8), camera, stamp_ns, 'camera')
+
+
+def front_end(**values):
+    return FrontEnd(KnowingMatcher(), override(Config(), values))
+
+
+def test_each_frame_is_extracted_once_and_the_keyframe_is_image_0():
+    front = front_end()
+    assert front.process(frame(1)) is None
+    results = [front.process(frame(view)) for view in (2, 3, 4)]
+    assert front.matcher.extracted == [1, 2, 3, 4]
+    assert [(r.id0, r.id1) for r in results] == [(0, 1), (0, 2), (0, 3)]
+    for result, view in zip(results, (2, 3, 4), strict=True):
+        truth = pose(view) @ np.linalg.inv(pose(1))
+        direction = truth[:3, 3] / np.linalg.norm(truth[:3, 3])
+        # 0.1 px of noise at 300 px focal length over 200 points: far below 0.01 rad even at 5 cm of baseline.
+        assert np.allclose(result.pose.rotation, truth[:3, :3], atol=0.01)
+        assert result.pose.translation @ direction > 0.99
+
+
+def test_the_keyframe_is_replaced_after_max_frames_but_not_by_standing_still():
+    front = front_end(**{'keyframe.max_frames': 3, 'keyframe.min_inlier_ratio': 0.0})
+    assert [r.id0 for r in map(front.process, map(frame, range(1, 9))) if r] == [0, 0, 0, 3, 3, 3, 6]
+    front = front_end(**{'keyframe.max_frames': 3})
+    results = [front.process(frame(view)) for view in range(REST, REST + 7)][1:]
+    assert {r.pose.status for r in results} == {PoseStatus.STATIC} and {r.id0 for r in results} == {0}
+
+
+def test_the_keyframe_is_replaced_when_few_of_its_points_are_left():
+    front = front_end(**{'keyframe.max_frames': 100, 'keyframe.min_inlier_ratio': 0.7})
+    results = [front.process(frame(view)) for view in range(1, REST)][1:]
+    first = results[0].pose.num_inliers
+    change = next(i for i, r in enumerate(results) if r.id0 != 0)
+    assert results[change - 1].pose.num_inliers < 0.7 * first <= results[change - 2].pose.num_inliers
+
+
+def test_a_covered_lens_costs_one_pair_and_the_keyframe_lives_on():
+    front = front_end()
+    results = [front.process(frame(view)) for view in (1, 2, 0, 3)]
+    assert isinstance(results[2].pose, PoseFailure) and results[2].pose.status is PoseStatus.TOO_FEW_MATCHES
+    assert results[3].id0 == 0 and isinstance(results[3].pose, RelativePose)
+    assert not results[2].inliers.any() and len(results[2].track_ids) == 0
+
+
+def test_a_keyframe_that_was_the_covered_lens_is_replaced_at_once():
+    front = front_end()
+    results = [front.process(frame(view)) for view in (0, 1, 2)]
+    assert isinstance(results[1].pose, PoseFailure)
+    assert results[2].id0 == 1 and isinstance(results[2].pose, RelativePose)
+
+
+def test_after_too_many_failures_the_keyframe_goes():
+    front = front_end(**{'keyframe.max_failures': 1})
+    results = [front.process(frame(view)) for view in (1, 2, 0, 0, 3, 4)]
+    assert [r.id0 for r in results if r] == [0, 0, 0, 3, 4]
+    assert isinstance(results[5].pose, RelativePose)
+
+
+def test_track_ids_join_the_keyframe_and_its_cell():
+    front = front_end()
+    front.process(frame(1))
+    first, second = front.process(frame(2)), front.process(frame(3))
+    shared = set(first.track_ids) & set(second.track_ids)
+    assert len(shared) == min(len(first.matches), len(second.matches))
+    front.reset()
+    front.process(frame(4))
+    later = front.process(frame(5))
+    assert later.id0 == 3 and not set(later.track_ids) & set(first.track_ids)
+    assert later.track_ids[0] == (3 << CELL_BITS) | later.matches.cell0[0]
+
+
+def test_without_a_camera_there_are_matches_and_no_pose():
+    front = front_end()
+    front.process(frame(1, camera=None))
+    result = front.process(frame(2, camera=None))
+    assert len(result.matches) > 100 and result.pose is None and not result.inliers.any()
+
+
+def test_a_stereo_pair_gets_its_length_from_the_baseline():
+    front = front_end()
+    up_to_scale = front.process_stereo(frame(1), frame(3))
+    metric = front.process_stereo(frame(1), frame(3), baseline_m=0.1)
+    assert up_to_scale.pose.scale is Scale.UP_TO_SCALE and metric.pose.scale is Scale.BASELINE
+    assert np.linalg.norm(up_to_scale.pose.translation) == pytest.approx(1)
+    assert np.linalg.norm(metric.pose.translation) == pytest.approx(0.1)
+    assert (metric.id0, metric.id1) == (1, 1)
+    direction = metric.pose.translation / 0.1
+    known = np.eye(3) - np.outer(direction, direction)
+    # A length of 0.1 shrinks the standard deviation of the direction's end by 10; its own variance stays unknown.
+    scaled, unit = (known @ r.pose.covariance[:3, :3] @ known for r in (metric, up_to_scale))
+    assert np.allclose(scaled, unit / 100, rtol=1e-6, atol=1e-9)
+    assert direction @ metric.pose.covariance[:3, :3] @ direction == pytest.approx(9999, rel=1e-6)
+
+
+def test_a_new_matcher_starts_with_a_new_keyframe():
+    front = front_end()
+    front.process(frame(1))
+    front.configure(front.config, KnowingMatcher())
+    assert front.process(frame(2)) is None
+    assert front.process(frame(3)).id0 == 1
