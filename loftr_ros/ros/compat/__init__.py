@@ -1,0 +1,108 @@
+"""The one place that chooses between installed message_filters and cv_bridge and their stand-ins.
+
+A package is taken when it imports and, for cv_bridge, when it converts a pixel rightly: one that was built for NumPy 1
+imports under NumPy 2 and then fails or crashes, and other packages bear the same name. `describe` says what was chosen
+and why. A node takes its synchronizer from `make_synchronizer`, which keeps it from the traps of either.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from loftr_ros.ros.compat import bridge, filters, probe
+from loftr_ros.ros.compat.guard import GuardedSynchronizer
+
+__all__ = [
+    'ApproximateTimeSynchronizer',
+    'Cache',
+    'CvBridge',
+    'CvBridgeError',
+    'GuardedSynchronizer',
+    'SimpleFilter',
+    'Subscriber',
+    'TimeSynchronizer',
+    'choose_bridge',
+    'choose_filters',
+    'describe',
+    'make_synchronizer',
+]
+
+_FILTER_NAMES = ('SimpleFilter', 'Subscriber', 'Cache', 'TimeSynchronizer', 'ApproximateTimeSynchronizer')
+
+
+def choose_bridge() -> tuple[ModuleType, str]:
+    """Return the module to take CvBridge from, and why."""
+    if importlib.util.find_spec('cv_bridge') is None:
+        return bridge, 'cv_bridge: own stand-in, cv_bridge is not installed'
+    try:
+        if int(np.__version__.split('.')[0]) >= 2:
+            probe.try_in_child()
+        module = probe.load_cv_bridge()
+    except Exception as error:  # a broken installation may raise anything
+        return bridge, f'cv_bridge: own stand-in, the installed one does not work: {_brief(error)}'
+    return module, f'cv_bridge: installed one, {module.__file__}'
+
+
+def choose_filters() -> tuple[ModuleType, str]:
+    """Return the module to take the filters from, and why."""
+    if importlib.util.find_spec('message_filters') is None:
+        return filters, 'message_filters: own stand-in, message_filters is not installed'
+    try:
+        module = importlib.import_module('message_filters')
+        missing = [name for name in _FILTER_NAMES if not hasattr(module, name)]
+        if missing:
+            raise ImportError(f'{module.__file__} has no {", ".join(missing)}')
+    except Exception as error:  # as above; that of ROS 1 on the path fails inside
+        return filters, f'message_filters: own stand-in, the installed one does not work: {_brief(error)}'
+    return module, f'message_filters: installed one, {module.__file__}'
+
+
+def _brief(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'.splitlines()[0]
+
+
+_bridge, _bridge_reason = choose_bridge()
+_filters, _filters_reason = choose_filters()
+CvBridge, CvBridgeError = _bridge.CvBridge, _bridge.CvBridgeError
+SimpleFilter, Subscriber, Cache = _filters.SimpleFilter, _filters.Subscriber, _filters.Cache
+TimeSynchronizer = _filters.TimeSynchronizer
+ApproximateTimeSynchronizer = _filters.ApproximateTimeSynchronizer
+
+
+def describe() -> list[str]:
+    """Say which message_filters and cv_bridge were chosen and why, one line each."""
+    return [_filters_reason, _bridge_reason]
+
+
+def make_synchronizer(
+    inputs: Sequence,
+    queue_size: int,
+    callback: Callable,
+    *,
+    slop: float | None = None,
+    on_error: Callable | None = None,
+    module: ModuleType = _filters,
+) -> GuardedSynchronizer:
+    """Call `callback(message of each input)` for sets whose stamps are equal, or differ by at most `slop` [s].
+
+    Args:
+        inputs: Subscribers or other filters.
+        queue_size: messages of each input that wait for their partners.
+        slop: None pairs equal stamps only; so does 0.
+        on_error: takes an exception of the callback; default: it is logged.
+        module: where the synchronizers come from; the chosen one unless a test asks.
+    """
+
+    def create(sources):
+        if slop is None:
+            return module.TimeSynchronizer(sources, queue_size)
+        # Upstream asks for a difference below slop; stamps are whole nanoseconds, and Duration cuts the half one off.
+        inclusive = slop if module is filters else slop + 1.5e-9
+        return module.ApproximateTimeSynchronizer(sources, queue_size, inclusive)
+
+    return GuardedSynchronizer(inputs, create, callback, on_error)

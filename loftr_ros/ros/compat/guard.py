@@ -1,0 +1,87 @@
+"""Keeps a synchronizer, upstream's or the stand-in, from stopping the node, and counts what it does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from loftr_ros.ros.compat.filters import JumpWatch, stamp_ns_of
+
+logger = logging.getLogger(__name__)
+
+
+class GuardedSynchronizer:
+    """Calls back with each set of messages; an exception in the callback ends neither the node nor the pairing.
+
+    Upstream's synchronizers call back under their lock and do not release it when the callback raises, and their
+    queues keep the largest stamps, so that after a jump back nothing pairs. Therefore the callback's exceptions end
+    here, and waiting messages from the future are dropped as soon as a topic jumps back. The callback should only
+    hand the messages on: with upstream's, reception waits for it.
+
+    Args:
+        filters: one input filter a topic.
+        create: makes the synchronizer of these filters.
+        on_error: takes an exception of the callback; default: it is logged.
+
+    Attributes:
+        received: messages of each filter.
+        paired: complete sets.
+        failed: sets whose callback raised.
+        jumps: times that a topic's stamps jumped back.
+    """
+
+    def __init__(self, filters: Sequence, create: Callable, callback: Callable, on_error: Callable | None = None):
+        self.received = [0] * len(filters)
+        self.paired = self.failed = self.jumps = 0
+        self._callback = callback
+        self._on_error = on_error or (lambda error: logger.error('callback of a set of messages', exc_info=error))
+        self._lock = threading.Lock()
+        self._watch = JumpWatch(len(filters))
+        self._reset_wanted = False
+        # Before the synchronizer's own, so that the queues are in order when it takes the message.
+        for index, source in enumerate(filters):
+            source.registerCallback(self._arrive, index)
+        self._synchronizer = create(filters)
+        self._synchronizer.registerCallback(self._complete)
+
+    @property
+    def dropped(self) -> list[int]:
+        """Messages of each filter that found no partners in time; those still waiting do not count."""
+        waiting = [len(messages) for messages in self._synchronizer.queues]
+        return [n - self.paired - w for n, w in zip(self.received, waiting, strict=True)]
+
+    def reset(self) -> None:
+        """Drop all waiting messages when the next one comes, for example after a jump of the clock.
+
+        Only noted here, since the caller may be inside the callback, where upstream's lock is held.
+        """
+        with self._lock:
+            self._reset_wanted = True
+
+    def _arrive(self, message, index: int) -> None:
+        stamp_ns = stamp_ns_of(message)
+        with self._lock:
+            self.received[index] += 1
+            reset, self._reset_wanted = self._reset_wanted, False
+            if reset:
+                self._watch = JumpWatch(len(self.received))
+            jumped = stamp_ns is not None and self._watch.went_back(index, stamp_ns)
+            self.jumps += jumped
+        if reset or jumped:
+            with self._synchronizer.lock:
+                if reset:
+                    for messages in self._synchronizer.queues:
+                        messages.clear()
+                else:
+                    JumpWatch.drop_future(self._synchronizer.queues, stamp_ns)
+
+    def _complete(self, *messages) -> None:
+        with self._lock:
+            self.paired += 1
+        try:
+            self._callback(*messages)
+        except Exception as error:
+            with self._lock:
+                self.failed += 1
+            self._on_error(error)

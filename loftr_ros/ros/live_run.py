@@ -1,0 +1,222 @@
+"""Run driver and node as processes of their own over DDS, and record what the node publishes.
+
+The demo, the node benchmark and the real-image test all use this. This module must be imported before rclpy is
+initialised, since `isolate` sets what DDS reads at start.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from loftr_ros.errors import LoftrRosError
+from loftr_ros.msg import Matches, RelativePose
+
+STARTUP_S = 60.0
+"""Time that a node may take to load torch and its matcher."""
+
+
+class LiveRunError(LoftrRosError):
+    """A process of a live run did not start or did not go on."""
+
+
+@dataclasses.dataclass
+class Recording:
+    """What a live run gave. Lists are in the order of arrival.
+
+    Args:
+        stamps_ns: index of each published frame by its stamp.
+        matches: Matches messages, with the time of their arrival [ns].
+        poses: RelativePose messages.
+        diagnostics: the last values on /diagnostics, key -> text.
+    """
+
+    stamps_ns: dict[int, int] = dataclasses.field(default_factory=dict)
+    matches: list[tuple[Matches, int]] = dataclasses.field(default_factory=list)
+    poses: list[RelativePose] = dataclasses.field(default_factory=list)
+    diagnostics: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def count(self, key: str) -> int:
+        """Return a counter of the node's diagnostics."""
+        return int(self.diagnostics.get(key, 0))
+
+
+def isolate() -> dict[str, str]:
+    """Return an environment in which DDS stays on this machine and in a domain of its own."""
+    from loftr_ros.ros.resources import share_file
+
+    environment = dict(os.environ)
+    # 101 is the last domain whose ports lie below Linux' range of ephemeral ports.
+    environment['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
+    if environment.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') == 'rmw_fastrtps_cpp':
+        environment['FASTDDS_DEFAULT_PROFILES_FILE'] = str(share_file('config/fastdds_loopback.xml'))
+        environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SUBNET'
+    else:
+        environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        environment['ROS_LOCALHOST_ONLY'] = '1'
+    return environment
+
+
+class Process:
+    """A child in a session of its own, so that a signal reaches all of it, with its output in a file."""
+
+    def __init__(self, module: str, arguments: list[str], environment: dict[str, str], log: Path):
+        self.log = log
+        self._module = module
+        with log.open('w') as output:
+            self._child = subprocess.Popen(
+                [sys.executable, '-m', module, *arguments],
+                env={**environment, 'PYTHONUNBUFFERED': '1'},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A job started in the background by a shell ignores SIGINT, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+
+    def check(self) -> None:
+        """Raise LiveRunError with the end of the log if the process has failed."""
+        if self._child.poll() not in (None, 0):
+            tail = '\n'.join(self.log.read_text().splitlines()[-15:])
+            raise LiveRunError(f'{self._module} ended with status {self._child.returncode}; its last words:\n{tail}')
+
+    @property
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+    def stop(self, timeout_s: float = 15.0) -> int:
+        """Interrupt the process as Ctrl-C does and return its exit status; kill it if it does not end."""
+        if self.is_running:
+            os.killpg(self._child.pid, signal.SIGINT)
+        try:
+            return self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+            raise LiveRunError(f'{self._module} did not end within {timeout_s:.0f} s of SIGINT') from None
+
+
+class Recorder:
+    """Subscribes to the outputs of a node named `matcher`."""
+
+    def __init__(self, environment: dict[str, str]):
+        os.environ.update({name: value for name, value in environment.items() if name.startswith(('ROS_', 'FASTDDS_'))})
+        self.recording = Recording()
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = Node('recorder', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        record = self.recording
+        self._node.create_subscription(
+            Matches, 'matcher/matches', lambda m: record.matches.append((m, time.time_ns())), 1000
+        )
+        self._node.create_subscription(RelativePose, 'matcher/relative_pose', record.poses.append, 1000)
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 100)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.recording.diagnostics = {item.key: item.value for item in status.values}
+
+    def spin(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+
+def run(
+    source: Path,
+    parameter_files: list[Path],
+    pairing: str,
+    rate_hz: float,
+    work_folder: Path,
+    parameters: dict[str, str] | None = None,
+    progress: Callable[[int], None] = lambda published: None,
+) -> Recording:
+    """Play `source` to a node of its own and return what it published.
+
+    Args:
+        parameters: further parameters of the node, by name.
+        progress: is called with the number of frames published so far.
+    """
+    environment = isolate()
+    stamps = work_folder / f'stamps_{pairing}.csv'
+    stamps.unlink(missing_ok=True)
+    arguments = ['--ros-args']
+    for path in parameter_files:
+        arguments += ['--params-file', str(path)]
+    for name, value in {'input.pairing': pairing, **(parameters or {})}.items():
+        arguments += ['-p', f'{name}:={value}']
+    driver_arguments = ['play', str(source), '--pairing', pairing, '--rate', str(rate_hz), '--wait', '1']
+    node = Process('loftr_ros.ros.matcher_node', arguments, environment, work_folder / f'node_{pairing}.log')
+    recorder = Recorder(environment)
+    driver = None
+    try:
+        driver = Process(
+            'loftr_ros.cli',
+            [*driver_arguments, '--stamps', str(stamps)],
+            environment,
+            work_folder / f'driver_{pairing}.log',
+        )
+        while driver.is_running:
+            recorder.spin(0.2)
+            node.check()
+            progress(len(_read_stamps(stamps)))
+        driver.check()
+        recorder.recording.stamps_ns = _read_stamps(stamps)
+        _drain(recorder, node)
+        status = node.stop()
+        if status != 0:
+            node.check()
+    finally:
+        for process in (driver, node):
+            if process is not None and process.is_running:
+                process.stop()
+        recorder.close()
+    return recorder.recording
+
+
+def _drain(recorder: Recorder, node: Process, timeout_s: float = STARTUP_S) -> None:
+    """Spin until the node has accounted for every set of messages; give up when nothing has changed for `timeout_s`."""
+    changed_s = time.monotonic()
+    previous = None
+    while time.monotonic() - changed_s < timeout_s:
+        recorder.spin(2.5)  # longer than two periods of diagnostics
+        node.check()
+        record = recorder.recording
+        done = sum(record.count(key) for key in ('processed', 'superseded', 'dropped'))
+        state = (done, record.count('paired'), len(record.matches))
+        if state != previous:
+            previous, changed_s = state, time.monotonic()
+        elif done == record.count('paired') > 0:
+            return
+    raise LiveRunError(
+        f'the node has not finished and for {timeout_s:.0f} s nothing has changed: {recorder.recording.diagnostics}; '
+        f'see {node.log}'
+    )
+
+
+def _read_stamps(path: Path) -> dict[int, int]:
+    if not path.exists():
+        return {}
+    with path.open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row['index'] and row['stamp_ns']]
+    return {int(row['stamp_ns']): int(row['index']) for row in rows}

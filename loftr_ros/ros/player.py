@@ -1,0 +1,214 @@
+"""Plays sequences and bags over ROS, paced by the wall clock."""
+
+from __future__ import annotations
+
+import csv
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from loftr_ros.errors import InputError
+from loftr_ros.evaluation import bags
+from loftr_ros.evaluation.calibration import camera_from_yaml
+from loftr_ros.evaluation.sequences import Sequence, open_sequence
+from loftr_ros.ros import compat, conversions
+from loftr_ros.ros.inputs import TOPICS
+
+DEPTH = 100
+"""Messages that wait for a slow reader; with 10 a busy node loses frames of a replay."""
+SETTLE_S = 2.0
+LINGER_S = 0.5
+"""Best-effort readers acknowledge nothing."""
+
+
+def play(options) -> int:
+    """Run `loftr_ros play`; options as its command line defines them."""
+    is_bag = bags.is_bag(options.source)
+    sequence = None if is_bag else open_sequence(options.source, camera_files=options.camera_info)
+    rclpy.init()
+    node = Node('camera_driver')
+    try:
+        player = BagPlayer(node, options) if is_bag else SequencePlayer(node, sequence, options)
+        player.wait_for_subscribers(options.wait)
+        loop = 0
+        while rclpy.ok() and (options.loop == 0 or loop < options.loop):
+            player.play_once()
+            loop += 1
+        player.finish()
+        print(player.summary())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _info_topic(image_topic: str) -> str:
+    """Return where camera_info of an image topic is found by convention: beside it, without the transport."""
+    return image_topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+
+
+class _Player:
+    """What both players share: pacing, /clock and waiting for listeners."""
+
+    def __init__(self, node: Node, options):
+        self._node = node
+        self._options = options
+        self._clock = node.create_publisher(Clock, '/clock', DEPTH) if options.clock else None
+        self._publishers = {}
+
+    def _publish_clock(self, stamp_ns: int) -> None:
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=conversions.time_msg(stamp_ns)))
+
+    def finish(self) -> None:
+        """Wait until the readers have the last messages, which leaving would take from them."""
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=5))
+        time.sleep(LINGER_S)
+
+    def wait_for_subscribers(self, number: int, timeout_s: float = 60.0) -> None:
+        """Return when there are `number` subscribers, so that the first image reaches them."""
+        deadline = time.monotonic() + timeout_s
+        while rclpy.ok() and self._listeners() < number:
+            if time.monotonic() > deadline:
+                raise InputError(f'after {timeout_s:.0f} s there are not {number} subscribers: is the node running?')
+            rclpy.spin_once(self._node, timeout_sec=0.05)
+        # Discovery ends on the two sides at different times; the other one must know this publisher too.
+        time.sleep(SETTLE_S if number else 0.0)
+
+
+class SequencePlayer(_Player):
+    """Publishes the images of a sequence with camera_info on the topics of a pairing."""
+
+    def __init__(self, node: Node, sequence: Sequence, options):
+        super().__init__(node, options)
+        pairing = options.pairing
+        if pairing == 'auto':
+            pairing = 'stereo' if sequence.is_stereo else 'temporal'
+        if pairing == 'stereo' and not sequence.is_stereo:
+            raise InputError(f'{sequence.name} has one camera; play it with --pairing temporal')
+        self._sequence = sequence
+        self._topics = TOPICS[pairing]
+        self._bridge = compat.CvBridge()
+        self._published = 0
+        self._baseline_m = 0.0 if sequence.cam1_from_cam0 is None else -sequence.cam1_from_cam0[0, 3]
+        image_type = CompressedImage if options.compressed else Image
+        for image_topic, info_topic in self._topics:
+            suffix = '/compressed' if options.compressed else ''
+            self._publishers[image_topic] = node.create_publisher(
+                image_type, node.resolve_topic_name(image_topic) + suffix, DEPTH
+            )
+            self._publishers[info_topic] = node.create_publisher(CameraInfo, node.resolve_topic_name(info_topic), DEPTH)
+        self._stamps = None
+        if options.stamps:
+            self._stamps = csv.writer(options.stamps.open('w', newline='', buffering=1))
+            self._stamps.writerow(['index', 'stamp_ns'])
+
+    def _listeners(self) -> int:
+        """Return the subscribers of the topic that has fewest: a pair needs them all."""
+        return min(publisher.get_subscription_count() for publisher in self._publishers.values())
+
+    def play_once(self) -> None:
+        """Publish every frame once, each with its camera_info of the same stamp."""
+        sequence = self._sequence
+        offsets_s = (sequence.stamps_ns - sequence.stamps_ns[0]) / 1e9
+        if self._options.rate > 0:
+            offsets_s = np.arange(len(sequence)) / self._options.rate
+        started = time.monotonic()
+        for index in range(len(sequence)):
+            frames = sequence.frames(index)
+            time.sleep(max(0.0, started + offsets_s[index] - time.monotonic()))
+            if not rclpy.ok():
+                return
+            recorded_ns = int(sequence.stamps_ns[index])
+            stamp_ns = recorded_ns if self._options.clock else self._node.get_clock().now().nanoseconds
+            self._publish_clock(stamp_ns)
+            # In pairing temporal the right camera of a stereo sequence stays silent.
+            for frame, baseline_m, topics in zip(frames, (0.0, self._baseline_m), self._topics, strict=False):
+                header = conversions.header(stamp_ns, frame.frame_id)
+                self._publishers[topics[0]].publish(self._image_msg(frame.image, header))
+                if frame.camera is not None:
+                    info = conversions.info_from_camera(frame.camera, header, baseline_m)
+                    self._publishers[topics[1]].publish(info)
+            self._published += 1
+            if self._stamps:
+                self._stamps.writerow([index, stamp_ns])
+
+    def _image_msg(self, image, header):
+        if self._options.compressed:
+            message = self._bridge.cv2_to_compressed_imgmsg(image)
+            message.header = header
+            return message
+        return self._bridge.cv2_to_imgmsg(image, 'mono8' if image.ndim == 2 else 'bgr8', header)
+
+    def summary(self) -> str:
+        return f'published {self._published} frames of {self._sequence.name}'
+
+
+class BagPlayer(_Player):
+    """Publishes the messages of a bag as they were recorded."""
+
+    def __init__(self, node: Node, options):
+        super().__init__(node, options)
+        self._published = dict.fromkeys(bags.bag_topics(options.source), 0)
+        for topic, message_type in bags.bag_topics(options.source).items():
+            try:
+                package, _, name = message_type.replace('/msg/', '/').partition('/')
+                cls = getattr(import_module(f'{package}.msg'), name)
+            except (ImportError, AttributeError):
+                node.get_logger().warning(f'{topic} is not played: message type {message_type} is not installed')
+                continue
+            self._publishers[topic] = node.create_publisher(cls, topic, DEPTH)
+        if not self._publishers:
+            raise InputError(f'{options.source} has no topic whose message type is installed')
+        self._add_camera_infos()
+
+    def _add_camera_infos(self) -> None:
+        """Announce a camera_info beside each image topic that has none, from the --camera-info files in their order."""
+        images = [topic for topic, p in self._publishers.items() if p.msg_type in (Image, CompressedImage)]
+        names = {topic: _info_topic(topic) for topic in images}
+        lacking = [topic for topic in images if names[topic] not in self._publishers]
+        self._infos = {}
+        for topic, path in zip(lacking, self._options.camera_info, strict=False):
+            publisher = self._node.create_publisher(CameraInfo, names[topic], DEPTH)
+            self._infos[topic] = (publisher, camera_from_yaml(path))
+
+    def _listeners(self) -> int:
+        """Return the subscribers of the topic that has most: nobody listens to all of a bag."""
+        return max(publisher.get_subscription_count() for publisher in self._publishers.values())
+
+    def _publish_info(self, topic: str, data: bytes) -> None:
+        publisher, camera = self._infos[topic]
+        header = deserialize_message(data, self._publishers[topic].msg_type).header
+        publisher.publish(conversions.info_from_camera(camera, header))
+
+    def play_once(self) -> None:
+        first_ns, started = None, time.monotonic()
+        speed = self._options.rate or 1.0
+        for topic, _, stamp_ns, data in bags.read_bag(self._options.source, serialized=True):
+            if first_ns is None:
+                first_ns = stamp_ns
+            time.sleep(max(0.0, started + (stamp_ns - first_ns) / 1e9 / speed - time.monotonic()))
+            if not rclpy.ok():
+                return
+            self._publish_clock(stamp_ns)
+            if topic in self._publishers:
+                self._publishers[topic].publish(bytes(data))
+                self._published[topic] += 1
+            if topic in self._infos:
+                self._publish_info(topic, bytes(data))
+
+    def summary(self) -> str:
+        counts = ', '.join(f'{topic} {number}' for topic, number in self._published.items())
+        return f'published {counts} of {Path(self._options.source).name}'

@@ -1,0 +1,506 @@
+"""The stand-ins for message_filters, and the guard that makes upstream's and the stand-ins safe for a node."""
+
+import threading
+import time
+import types
+
+import pytest
+
+from loftr_ros.ros import compat
+from loftr_ros.ros.compat import filters
+from loftr_ros.ros.compat.filters import ApproximateTimeSynchronizer, Cache, SimpleFilter, Subscriber, TimeSynchronizer
+
+try:  # message_filters takes nothing else
+    from builtin_interfaces.msg import Time
+except ImportError:
+    Time = types.SimpleNamespace
+
+try:
+    import message_filters
+except ImportError:
+    message_filters = None
+
+MS = 1_000_000
+
+
+def stamped(stamp_ms, name=''):
+    seconds, nanoseconds = divmod(round(stamp_ms * MS), 1000 * MS)
+    stamp = Time(sec=seconds, nanosec=nanoseconds)
+    return types.SimpleNamespace(header=types.SimpleNamespace(stamp=stamp), ms=stamp_ms, name=name)
+
+
+class Inputs(list):
+    """Filters that a test feeds, and the sets that come out."""
+
+    def __init__(self, number):
+        super().__init__(SimpleFilter() for _ in range(number))
+        self.sets = []
+
+    def feed(self, *stamps_ms):
+        """Hand one message to each filter, None to pass one over."""
+        for index, stamp_ms in enumerate(stamps_ms):
+            if stamp_ms is not None:
+                self[index].signalMessage(stamped(stamp_ms))
+
+    def take(self, *messages):
+        self.sets.append(tuple(message.ms for message in messages))
+
+
+class StrictSynchronizer(SimpleFilter):
+    """A double with the traps of ros2/message_filters: strict slop, callback under the lock, smallest stamp goes."""
+
+    def __init__(self, fs, queue_size, slop=None):
+        super().__init__()
+        self.queues = [{} for _ in fs]
+        self.queue_size = queue_size
+        # As rclpy's Duration, which cuts the fraction of a nanosecond off.
+        self.slop_ns = 1 if slop is None else int(slop * 1e9)
+        self.lock = threading.Lock()
+        for index, f in enumerate(fs):
+            f.registerCallback(self.add, index)
+
+    def add(self, msg, index):
+        if not self.lock.acquire(timeout=1):
+            raise AssertionError('the lock was left behind')
+        stamp_ns = filters.stamp_ns_of(msg)
+        self.queues[index][stamp_ns] = msg
+        while len(self.queues[index]) > self.queue_size:
+            del self.queues[index][min(self.queues[index])]
+        keys = [next((k for k in q if abs(k - stamp_ns) < self.slop_ns), None) for q in self.queues]
+        if None not in keys:
+            self.signalMessage(*(q[k] for q, k in zip(self.queues, keys, strict=True)))
+            for q, k in zip(self.queues, keys, strict=True):
+                del q[k]
+        self.lock.release()
+
+
+STRICT = types.SimpleNamespace(TimeSynchronizer=StrictSynchronizer, ApproximateTimeSynchronizer=StrictSynchronizer)
+MODULES = {'stand-in': filters, 'double of upstream': STRICT}
+if message_filters is not None:
+    MODULES['upstream'] = message_filters
+EITHER = pytest.mark.parametrize('module', MODULES.values(), ids=MODULES)
+
+
+def exact(inputs, queue_size=5):
+    return TimeSynchronizer(inputs, queue_size)
+
+
+def approximate(slop):
+    return lambda inputs, queue_size=5: ApproximateTimeSynchronizer(inputs, queue_size, slop)
+
+
+ALL = pytest.mark.parametrize(
+    'create', [exact, approximate(0.0), approximate(0.02)], ids=['exact', 'slop 0', 'slop 20 ms']
+)
+
+
+# SimpleFilter, Subscriber, Cache
+
+
+def test_callbacks_come_in_order_with_their_own_arguments():
+    source, calls = SimpleFilter(), []
+    assert source.registerCallback(lambda *a: calls.append(('first', *a))) == 0
+    assert source.registerCallback(lambda *a: calls.append(('second', *a)), 'x', 2) == 1
+    source.signalMessage('m', 'n')
+    assert calls == [('first', 'm', 'n'), ('second', 'm', 'n', 'x', 2)]
+
+
+class FakeNode:
+    def create_subscription(self, msg_type, topic, callback, qos_profile, **kwargs):
+        self.arguments = (msg_type, topic, qos_profile, kwargs)
+        self.callback = callback
+        return types.SimpleNamespace(topic_name=f'/{topic}')
+
+
+def test_a_subscriber_passes_messages_and_arguments_on():
+    node, heard = FakeNode(), []
+    subscriber = Subscriber(node, int, 'image', qos_profile='best effort', callback_group='group')
+    subscriber.registerCallback(heard.append)
+    node.callback(7)
+    assert heard == [7]
+    assert node.arguments == (int, 'image', 'best effort', {'callback_group': 'group'})
+    assert subscriber.getTopic() == 'image'
+    assert subscriber.topic_name == '/image'  # of the subscription itself
+    with pytest.raises(AttributeError):
+        _ = subscriber.no_such_attribute
+
+
+def test_a_subscriber_has_a_depth_of_ten_by_default():
+    node = FakeNode()
+    Subscriber(node, int, 'image')
+    assert node.arguments[2] == 10
+
+
+def test_a_cache_keeps_the_last_messages_and_answers_by_time():
+    source, passed = SimpleFilter(), []
+    cache = Cache(source, 3)
+    cache.registerCallback(lambda m: passed.append(m.ms))
+    assert cache.getLast() is None and cache.getLatestTime() is None and cache.getOldestTime() is None
+    for stamp_ms in (10, 20, 30, 40):
+        source.signalMessage(stamped(stamp_ms))
+    assert passed == [10, 20, 30, 40]
+    assert [m.ms for m in cache.getInterval(20 * MS, 30 * MS)] == [20, 30]
+    assert cache.getElemAfterTime(21 * MS).ms == 30
+    assert cache.getElemAfterTime(30 * MS).ms == 30
+    assert cache.getElemAfterTime(41 * MS) is None
+    assert cache.getElemBeforeTime(stamped(39).header.stamp).ms == 30
+    assert cache.getElemBeforeTime(19 * MS) is None
+    assert cache.getLast().ms == 40
+
+
+@pytest.mark.ros
+def test_a_cache_answers_with_rclpy_times():
+    pytest.importorskip('rclpy', reason='rclpy is not installed')
+    from rclpy.time import Time as RclpyTime
+
+    source = SimpleFilter()
+    cache = Cache(source, 5)
+    for stamp_ms in (10, 20):
+        source.signalMessage(stamped(stamp_ms))
+    assert (cache.getOldestTime().nanoseconds, cache.getLatestTime().nanoseconds) == (10 * MS, 20 * MS)
+    assert cache.getLastestTime() == RclpyTime.from_msg(cache.getLatestTime().to_msg())
+    assert [m.ms for m in cache.getInterval(cache.getOldestTime(), cache.getLatestTime())] == [10, 20]
+
+
+def test_a_message_without_a_stamp_is_refused_with_the_remedy(caplog):
+    source = SimpleFilter()
+    cache = Cache(source, 3)
+    source.signalMessage(types.SimpleNamespace(data=1))
+    assert cache.getLast() is None
+    assert 'allow_headerless=True' in caplog.text
+
+
+# Synchronizers
+
+
+@ALL
+def test_equal_stamps_are_delivered_once(create):
+    inputs = Inputs(2)
+    create(inputs).registerCallback(inputs.take)
+    for stamp_ms in range(0, 1900, 100):
+        inputs.feed(stamp_ms, stamp_ms)
+    assert inputs.sets == [(ms, ms) for ms in range(0, 1900, 100)]
+
+
+@ALL
+def test_sets_of_four_topics_complete_in_any_order_of_arrival(create):
+    inputs = Inputs(4)
+    create(inputs).registerCallback(inputs.take)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        start = 100 * len(inputs.sets)
+        for index in order:
+            inputs[index].signalMessage(stamped(start))
+    assert inputs.sets == [(ms,) * 4 for ms in (0, 100, 200)]
+
+
+@ALL
+def test_a_callback_gets_its_own_arguments_after_the_messages(create):
+    inputs, calls = Inputs(2), []
+    create(inputs).registerCallback(lambda a, b, extra: calls.append((a.ms, b.ms, extra)), 'more')
+    inputs.feed(1, 1)
+    assert calls == [(1, 1, 'more')]
+
+
+def test_exact_pairs_nothing_that_differs_by_a_nanosecond():
+    inputs = Inputs(2)
+    TimeSynchronizer(inputs, 5).registerCallback(inputs.take)
+    inputs.feed(10, 10 + 1e-6)
+    assert inputs.sets == []
+
+
+@pytest.mark.parametrize(('offset_ms', 'pairs'), [(20, 1), (-20, 1), (20 + 1e-6, 0), (0, 1)])
+def test_an_offset_of_exactly_slop_pairs_and_a_nanosecond_more_does_not(offset_ms, pairs):
+    inputs = Inputs(2)
+    ApproximateTimeSynchronizer(inputs, 5, 0.02).registerCallback(inputs.take)
+    inputs.feed(100, 100 + offset_ms)
+    assert len(inputs.sets) == pairs
+
+
+def test_approximate_takes_the_nearest_partner_and_leaves_the_other():
+    inputs = Inputs(2)
+    sync = ApproximateTimeSynchronizer(inputs, 5, 0.02)
+    sync.registerCallback(inputs.take)
+    inputs.feed(85)
+    inputs.feed(103)
+    inputs.feed(None, 100)
+    assert inputs.sets == [(103, 100)]
+    assert [m.ms for m in sync.queues[0].values()] == [85]
+
+
+def test_all_members_of_a_set_lie_within_slop_of_each_other():
+    inputs = Inputs(3)
+    ApproximateTimeSynchronizer(inputs, 5, 0.02).registerCallback(inputs.take)
+    inputs.feed(85, 115, 100)  # each within 20 ms of the last, the outer two 30 ms apart
+    assert inputs.sets == []
+    inputs.feed(100)
+    assert inputs.sets == [(100, 115, 100)]
+
+
+@ALL
+def test_an_exception_in_a_callback_does_not_stop_later_sets(create):
+    inputs = Inputs(2)
+
+    def fail_once(*messages):
+        inputs.take(*messages)
+        if len(inputs.sets) == 1:
+            raise RuntimeError('first set')
+
+    sync = create(inputs)
+    sync.registerCallback(fail_once)
+    with pytest.raises(RuntimeError, match='first set'):
+        inputs.feed(0, 0)
+    assert not sync.lock.locked()
+    inputs.feed(100, 100)
+    assert inputs.sets == [(0, 0), (100, 100)]
+
+
+@ALL
+def test_the_lock_is_free_while_a_callback_runs(create):
+    inputs, locked = Inputs(2), []
+    sync = create(inputs)
+    sync.registerCallback(lambda *_: locked.append(sync.lock.locked()))
+    inputs.feed(0, 0)
+    assert locked == [False]
+
+
+@ALL
+def test_a_callback_may_feed_the_synchronizer_again(create):
+    inputs = Inputs(2)
+
+    def feed_next(*messages):
+        inputs.take(*messages)
+        if len(inputs.sets) < 3:
+            inputs.feed(*[100 * len(inputs.sets)] * 2)
+
+    create(inputs).registerCallback(feed_next)
+    inputs.feed(0, 0)
+    assert inputs.sets == [(0, 0), (100, 100), (200, 200)]
+
+
+@ALL
+def test_a_bag_that_loops_goes_on_at_once(create):
+    """The last messages of the first topic find no partner, fill its queue, and lie in the future of the next loop."""
+    inputs = Inputs(2)
+    create(inputs, 5).registerCallback(inputs.take)
+    for _loop in range(3):
+        for stamp_ms in range(1000, 3000, 100):
+            inputs.feed(stamp_ms, stamp_ms if stamp_ms < 2400 else None)
+    assert inputs.sets == [(ms, ms) for ms in range(1000, 2400, 100)] * 3
+
+
+@ALL
+def test_stale_messages_are_not_paired_after_a_loop(create):
+    inputs = Inputs(2)
+    sync = create(inputs)
+    sync.registerCallback(inputs.take)
+    inputs.feed(2000)
+    inputs.feed(1000, 1000)
+    assert inputs.sets == [(1000, 1000)]
+    assert [len(waiting) for waiting in sync.queues] == [0, 0]
+
+
+@ALL
+def test_a_topic_that_jumps_first_keeps_its_new_messages(create):
+    inputs = Inputs(2)
+    create(inputs).registerCallback(inputs.take)
+    inputs.feed(5000, 5000)
+    inputs.feed(0)
+    inputs.feed(33)
+    inputs.feed(66)
+    inputs.feed(None, 0)
+    inputs.feed(None, 33)
+    inputs.feed(None, 66)
+    assert inputs.sets == [(5000, 5000), (0, 0), (33, 33), (66, 66)]
+
+
+@ALL
+def test_a_late_message_is_no_jump(create):
+    inputs = Inputs(2)
+    create(inputs).registerCallback(inputs.take)
+    inputs.feed(133)
+    inputs.feed(100)
+    inputs.feed(None, 100)
+    inputs.feed(None, 133)
+    assert inputs.sets == [(100, 100), (133, 133)]
+
+
+@ALL
+def test_a_full_queue_loses_the_message_that_came_first_and_not_the_smallest_stamp(create):
+    inputs = Inputs(2)
+    sync = create(inputs, 2)
+    sync.registerCallback(inputs.take)
+    for stamp_ms in (30, 90, 0):  # back by too little to count as a jump
+        inputs.feed(stamp_ms)
+    assert [m.ms for m in sync.queues[0].values()] == [90, 0]
+    inputs.feed(None, 0)
+    assert inputs.sets == [(0, 0)]
+
+
+@ALL
+def test_a_second_message_of_a_stamp_replaces_the_first(create):
+    inputs, names = Inputs(2), []
+    create(inputs).registerCallback(lambda a, _b: names.append(a.name))
+    inputs[0].signalMessage(stamped(10, 'old'))
+    inputs[0].signalMessage(stamped(10, 'new'))
+    inputs.feed(None, 10)
+    assert names == ['new']
+
+
+def test_threads_that_feed_at_once_lose_no_set():
+    inputs = Inputs(2)
+    TimeSynchronizer(inputs, 1000).registerCallback(inputs.take)
+    threads = [threading.Thread(target=lambda f=f: [f.signalMessage(stamped(ms)) for ms in range(500)]) for f in inputs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(inputs.sets) == [(ms, ms) for ms in range(500)]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('options', [{'allow_headerless': True}, {'sync_arrival_time': True}])
+def test_messages_can_be_taken_at_the_time_of_their_arrival(options):
+    pytest.importorskip('rclpy', reason='rclpy is not installed')
+    inputs, calls = Inputs(2), []
+    ApproximateTimeSynchronizer(inputs, 5, 10.0, **options).registerCallback(lambda *m: calls.append(m))
+    messages = [types.SimpleNamespace(data=1), types.SimpleNamespace(data=2)]
+    if 'sync_arrival_time' in options:
+        messages = [stamped(0), stamped(99_000)]
+    for source, message in zip(inputs, messages, strict=True):
+        source.signalMessage(message)
+    assert calls == [tuple(messages)]
+
+
+# The guard, over the stand-in and over a double with upstream's traps
+
+
+@EITHER
+@pytest.mark.parametrize(('slop', 'offset_ms'), [(None, 0), (0.0, 0), (0.02, 20), (0.1, 100), (0.003, 3)])
+def test_guarded_pairs_what_lies_at_the_border(module, slop, offset_ms):
+    inputs = Inputs(2)
+    compat.make_synchronizer(inputs, 5, inputs.take, slop=slop, module=module)
+    inputs.feed(1000, 1000 + offset_ms)
+    inputs.feed(2000, 2000 + offset_ms + 1e-6)
+    assert inputs.sets == [(1000, 1000 + offset_ms)]
+
+
+@EITHER
+def test_guarded_survives_an_exception_and_tells_of_it(module):
+    inputs, errors = Inputs(2), []
+
+    def fail(*messages):
+        inputs.take(*messages)
+        raise RuntimeError('bad frame')
+
+    guard = compat.make_synchronizer(inputs, 5, fail, module=module, on_error=errors.append)
+    inputs.feed(0, 0)
+    inputs.feed(100, 100)
+    assert inputs.sets == [(0, 0), (100, 100)]
+    assert [str(error) for error in errors] == ['bad frame'] * 2
+    assert (guard.paired, guard.failed) == (2, 2)
+
+
+@EITHER
+def test_guarded_logs_an_exception_when_nobody_asks_for_it(module, caplog):
+    inputs = Inputs(2)
+    compat.make_synchronizer(inputs, 5, lambda *_: 1 / 0, module=module)
+    inputs.feed(0, 0)
+    assert 'ZeroDivisionError' in caplog.text
+
+
+@EITHER
+def test_guarded_goes_on_at_once_when_a_bag_loops(module):
+    inputs = Inputs(2)
+    guard = compat.make_synchronizer(inputs, 5, inputs.take, module=module)
+    for _loop in range(3):
+        for stamp_ms in range(1000, 3000, 100):
+            inputs.feed(stamp_ms, stamp_ms if stamp_ms < 2400 else None)
+    assert inputs.sets == [(ms, ms) for ms in range(1000, 2400, 100)] * 3
+    assert guard.jumps == 2
+
+
+@EITHER
+def test_guarded_counts_what_came_what_paired_and_what_was_lost(module):
+    inputs = Inputs(2)
+    guard = compat.make_synchronizer(inputs, 2, inputs.take, module=module)
+    for stamp_ms in range(0, 1000, 100):
+        inputs.feed(stamp_ms, stamp_ms if stamp_ms < 300 else None)
+    assert guard.received == [10, 3]
+    assert guard.paired == 3
+    assert guard.dropped == [5, 0]  # of the 7 without partner, 2 still wait
+
+
+@EITHER
+def test_reset_drops_what_waits(module):
+    inputs = Inputs(2)
+    guard = compat.make_synchronizer(inputs, 5, inputs.take, module=module)
+    inputs.feed(0)
+    guard.reset()
+    inputs.feed(None, 0)
+    inputs.feed(50, 50)
+    assert inputs.sets == [(50, 50)]
+    assert guard.jumps == 0
+
+
+@EITHER
+def test_reset_from_inside_the_callback_does_not_deadlock(module):
+    inputs = Inputs(2)
+
+    def take_and_reset(*messages):
+        inputs.take(*messages)
+        guard.reset()
+
+    guard = compat.make_synchronizer(inputs, 5, take_and_reset, module=module)
+    worker = threading.Thread(target=lambda: [inputs.feed(ms, ms) for ms in (0, 100)], daemon=True)
+    worker.start()
+    worker.join(5)
+    assert not worker.is_alive()
+    assert inputs.sets == [(0, 0), (100, 100)]
+
+
+# Over DDS
+
+
+@pytest.mark.ros
+def test_stamped_pictures_and_infos_pair_over_dds(monkeypatch):
+    rclpy = pytest.importorskip('rclpy', reason='rclpy is not installed')
+    sensor_msgs = pytest.importorskip('sensor_msgs.msg', reason='sensor_msgs is not installed')
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.qos import qos_profile_sensor_data
+
+    from loftr_ros.ros.live_run import isolate
+
+    for name, value in isolate().items():
+        if name.startswith(('ROS_', 'FASTDDS_')):
+            monkeypatch.setenv(name, value)
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('filters_test', context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        types_and_topics = [(sensor_msgs.Image, 'image'), (sensor_msgs.CameraInfo, 'camera_info')]
+        subscribers = [compat.Subscriber(node, t, n, qos_profile=qos_profile_sensor_data) for t, n in types_and_topics]
+        sets = []
+        guard = compat.make_synchronizer(subscribers, 5, lambda a, b: sets.append((a.header.stamp.nanosec, b.width)))
+        publishers = [node.create_publisher(t, n, 10) for t, n in types_and_topics]
+
+        def spin_until(done):
+            deadline = time.monotonic() + 20
+            while not done() and time.monotonic() < deadline:
+                executor.spin_once(timeout_sec=0.05)
+
+        spin_until(lambda: all(p.get_subscription_count() == 1 for p in publishers))
+        for number in range(5):
+            image, info = sensor_msgs.Image(), sensor_msgs.CameraInfo(width=number)
+            image.header.stamp.nanosec = info.header.stamp.nanosec = number * 33 * MS
+            publishers[0].publish(image)
+            publishers[1].publish(info)
+            spin_until(lambda expected=number + 1: len(sets) == expected)
+        assert sets == [(number * 33 * MS, number) for number in range(5)]
+        assert guard.received == [5, 5]
+        assert guard.dropped == [0, 0]
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)

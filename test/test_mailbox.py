@@ -1,0 +1,57 @@
+"""The newest item wins, or all wait in order; nothing is lost uncounted."""
+
+import threading
+import time
+
+from loftr_ros.ros.mailbox import Mailbox
+
+
+def test_with_one_slot_the_newest_item_wins_and_the_older_ones_are_counted():
+    box = Mailbox()
+    assert [box.put(i) for i in range(3)] == [0, 1, 1]
+    assert box.get() == 2
+
+
+def test_with_room_items_come_in_order():
+    box = Mailbox()
+    assert sum(box.put(i, capacity=10) for i in range(5)) == 0
+    assert [box.get() for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_a_full_backlog_drops_the_oldest():
+    box = Mailbox()
+    assert [box.put(i, capacity=2) for i in range(4)] == [0, 0, 1, 1]
+    assert [box.get(), box.get()] == [2, 3]
+
+
+def test_going_back_to_one_slot_drops_the_whole_backlog():
+    box = Mailbox()
+    for i in range(5):
+        box.put(i, capacity=10)
+    assert box.put(5, capacity=1) == 5
+    assert box.get() == 5
+
+
+def test_get_waits_for_an_item_and_close_ends_the_wait():
+    box, seen = Mailbox(), []
+
+    def work():
+        while (item := box.get()) is not None:
+            seen.append(item)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    box.put('a')
+    deadline = time.monotonic() + 5
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.001)
+    box.close()
+    worker.join(5)
+    assert seen == ['a'] and not worker.is_alive()
+
+
+def test_clear_says_how_many_it_dropped():
+    box = Mailbox()
+    box.put(1, capacity=3)
+    box.put(2, capacity=3)
+    assert box.clear() == 2 and len(box) == 0

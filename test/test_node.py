@@ -1,0 +1,283 @@
+"""The node as its user has it: a process of its own, fed over DDS by another, with good frames and with bad ones."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+pytest.importorskip('loftr_ros.msg')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from loftr_ros.msg import Matches, RelativePose  # noqa: E402
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+
+from loftr_ros.evaluation.sequences import rendered_drive, save_sequence  # noqa: E402
+from loftr_ros.geometry import angle_between, rotation_angle  # noqa: E402
+from loftr_ros.ros import conversions, live_run  # noqa: E402
+from loftr_ros.ros.compat import CvBridge  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+SIZE = (320, 240)
+SECOND_NS = 1_000_000_000
+BRIDGE = CvBridge()
+
+
+@pytest.fixture(scope='module')
+def drive():
+    return rendered_drive(seed=1, num_frames=12, size=SIZE)
+
+
+@dataclasses.dataclass
+class Camera:
+    """A camera driver in this process and a node in another one, in a DDS domain of their own."""
+
+    folder: object
+    parameters: dict
+    arguments: tuple = ()
+    compressed: bool = False
+
+    def __enter__(self):
+        environment = live_run.isolate()
+        arguments = ['--ros-args', *self.arguments]
+        for name, value in {
+            'input.process_every_frame': 'true',
+            'input.image_qos': 'RELIABLE',
+            **self.parameters,
+        }.items():
+            arguments += ['-p', f'{name}:={value}']
+        self.process = live_run.Process('loftr_ros.ros.matcher_node', arguments, environment, self.folder / 'node.log')
+        os.environ.update({k: v for k, v in environment.items() if k.startswith(('ROS_', 'FASTDDS_'))})
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node('driver', context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        image_type, topic = (CompressedImage, 'image/compressed') if self.compressed else (Image, 'image')
+        self.image = self.node.create_publisher(image_type, topic, reliable)
+        self.info = self.node.create_publisher(CameraInfo, 'camera_info', reliable)
+        self.matches, self.poses, self.pictures, self.diagnostics = [], [], [], {}
+        self.node.create_subscription(Matches, 'matcher/matches', self.matches.append, 100)
+        self.node.create_subscription(RelativePose, 'matcher/relative_pose', self.poses.append, 100)
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self.wait(lambda: self.diagnostics and self.image.get_subscription_count(), 'the node to start')
+        return self
+
+    def __exit__(self, *_):
+        try:
+            status = self.process.stop()
+        finally:
+            self.executor.shutdown()
+            self.node.destroy_node()
+            rclpy.try_shutdown(context=self.context)
+        assert status == 0, self.process.log.read_text()
+
+    def _on_diagnostics(self, message):
+        self.status = message.status[0]
+        self.diagnostics = {item.key: item.value for item in self.status.values}
+
+    def wait(self, condition, what, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.executor.spin_once(timeout_sec=0.05)
+            self.process.check()
+            assert time.monotonic() < deadline, f'waited {seconds} s for {what}:\n{self.process.log.read_text()}'
+
+    def send(self, image, camera, stamp_ns, encoding='bgr8', change=None):
+        """Publish an image, after `change(image_msg, info_msg)`, and return its stamp."""
+        header = conversions.header(stamp_ns, 'camera_optical_frame')
+        if self.compressed:
+            message = BRIDGE.cv2_to_compressed_imgmsg(image)
+            message.header = header
+        else:
+            message = BRIDGE.cv2_to_imgmsg(image, encoding, header)
+        info = conversions.info_from_camera(camera, header)
+        if change:
+            change(message, info)
+        self.info.publish(info)
+        self.image.publish(message)
+        return stamp_ns
+
+    def accounted(self):
+        return sum(int(self.diagnostics[key]) for key in ('processed', 'dropped', 'superseded'))
+
+    def wait_for_all(self, number):
+        self.wait(lambda: self.accounted() >= number, f'{number} frames to be accounted for')
+
+    def set(self, name, value):
+        client = self.node.create_client(SetParameters, 'matcher/set_parameters')
+        assert client.wait_for_service(10)
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=value)]))
+        self.wait(future.done, 'the answer to set_parameters')
+        return future.result().results[0]
+
+
+def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_path, drive):
+    save_sequence(drive, tmp_path / 'drive')
+    parameters = {'input.process_every_frame': 'true', 'input.image_qos': 'RELIABLE', 'keyframe.max_frames': '3'}
+    recording = live_run.run(tmp_path / 'drive', [], 'temporal', 10.0, tmp_path, parameters)
+    counts = [recording.count(key) for key in ('paired', 'processed')]
+    assert [len(recording.stamps_ns), *counts] == [12, 12, 12], recording.diagnostics
+    assert len(recording.matches) == len(recording.poses) == 11  # the first frame is the first keyframe
+    for message, pose in zip((m for m, _ in recording.matches), recording.poses, strict=True):
+        assert conversions.stamp_ns(message.header) > conversions.stamp_ns(message.header0)
+        assert (message.id0, message.id1) == (pose.id0, pose.id1)
+        index0, index1 = (recording.stamps_ns[conversions.stamp_ns(h)] for h in (pose.header0, pose.header))
+        assert (message.id0, message.id1) == (index0, index1)
+        assert pose.status in (RelativePose.STATUS_OK, RelativePose.STATUS_LOW_PARALLAX)
+        assert pose.scale == RelativePose.SCALE_UP_TO_SCALE
+        truth = np.linalg.inv(drive.world_from_cam0[index1]) @ drive.world_from_cam0[index0]
+        estimate = conversions.relative_pose_from_msg(pose).cam1_from_cam0
+        # QVGA: 1 px is 0.24 deg; hundreds of inliers average well below that.
+        assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.5)
+        assert angle_between(estimate[:3, 3], truth[:3, 3]) < np.radians(10)
+        count = len(message.confidence)
+        assert len(message.points0) == len(message.points1) == 2 * count and len(message.track_ids) == count
+        assert pose.num_inliers == sum(message.inliers) and pose.num_matches == count
+        assert (message.width0, message.height0, message.width1, message.height1) == (*SIZE, *SIZE)
+    keyframes = [message.id0 for message, _ in recording.matches]
+    assert keyframes == sorted(keyframes) and len(set(keyframes)) > 2
+    first, second = (set(m.track_ids) for m, _ in recording.matches[:2])
+    assert len(first & second) > 0.1 * len(first), 'points of one keyframe must keep their ids'
+
+
+def test_a_stereo_pair_has_its_length_from_camera_info(tmp_path, drive):
+    save_sequence(drive, tmp_path / 'drive')
+    parameters = {'input.process_every_frame': 'true', 'input.image_qos': 'RELIABLE'}
+    recording = live_run.run(tmp_path / 'drive', [], 'stereo', 10.0, tmp_path, parameters)
+    assert len(recording.poses) == 12, recording.diagnostics
+    for pose in recording.poses:
+        assert pose.id0 == pose.id1 and pose.scale == RelativePose.SCALE_BASELINE
+        t = pose.transform.translation
+        assert np.linalg.norm([t.x, t.y, t.z]) == pytest.approx(0.12)
+        assert angle_between([t.x, t.y, t.z], drive.cam1_from_cam0[:3, 3]) < np.radians(10)
+
+
+def bad_frames(drive):
+    """Yield (name, how to spoil the messages, words of the warning)."""
+
+    def encoding(message, _info):
+        message.encoding = 'rgb9'
+
+    def empty(message, _info):
+        message.data, message.width, message.height, message.step = [], 0, 0, 0
+
+    def short(message, _info):
+        message.data = message.data[:100]
+
+    def size(_message, info):
+        info.width, info.height = 640, 480
+
+    def zeros(_message, info):
+        info.k, info.p = np.zeros(9), np.zeros(12)
+
+    yield 'wrong encoding', encoding, 'rgb9'
+    yield 'empty', empty, ''
+    yield 'short', short, ''
+    yield 'size unlike camera_info', size, 'calibrated for 640x480'
+    yield 'K of zeros', zeros, 'calibrate'
+
+
+def test_bad_frames_are_dropped_with_a_reason_and_the_node_goes_on(tmp_path, drive):
+    frames = [drive.frames(i)[0] for i in range(3)]
+    camera = frames[0].camera
+    with Camera(tmp_path, {}) as robot:
+        for i in range(2):
+            stamp = robot.send(frames[i].image, camera, SECOND_NS + i * SECOND_NS // 10)
+        robot.wait(lambda: len(robot.poses) == 1, 'the first pose')
+        for number, (name, spoil, words) in enumerate(bad_frames(drive), start=1):
+            stamp = robot.send(frames[0].image, camera, stamp + SECOND_NS // 10, change=spoil)
+            robot.wait(lambda n=number: int(robot.diagnostics['dropped']) == n, f'{name} to be dropped')
+            assert words in robot.diagnostics['last_drop'], name
+        # A covered lens is no bad frame: it is processed, and there is no pose in it.
+        stamp = robot.send(np.zeros_like(frames[0].image), camera, stamp + SECOND_NS // 10)
+        robot.wait(lambda: len(robot.poses) == 2, 'the pose of the covered lens')
+        covered = robot.poses[1]
+        assert covered.status == RelativePose.STATUS_TOO_FEW_MATCHES
+        assert np.isnan(covered.transform.rotation.w) and np.isnan(covered.transform.translation.x)
+        # The keyframe from before all this still serves.
+        robot.send(frames[2].image, camera, stamp + SECOND_NS // 10)
+        robot.wait(lambda: len(robot.poses) == 3, 'the pose after the bad frames')
+        assert robot.poses[2].status < RelativePose.STATUS_PURE_ROTATION and robot.poses[2].id0 == 0
+        log = robot.process.log.read_text()
+        assert 'Traceback' not in log and 'frame dropped' in log
+
+
+def test_late_frames_are_dropped_and_a_loop_starts_again(tmp_path, drive):
+    frames = [drive.frames(i)[0] for i in range(3)]
+    camera = frames[0].camera
+    with Camera(tmp_path, {}) as robot:
+        for loop in range(2):
+            for i, frame in enumerate(frames):
+                robot.send(frame.image, camera, 10 * SECOND_NS + i * SECOND_NS)
+            robot.wait(lambda n=2 * (loop + 1): len(robot.poses) == n, f'the poses of loop {loop}')
+        robot.wait_for_all(6)
+        assert robot.diagnostics['time_jumps'] == '1'
+        assert [pose.id0 for pose in robot.poses] == [0, 0, 3, 3]
+        robot.send(frames[0].image, camera, 12 * SECOND_NS - SECOND_NS // 10)
+        robot.wait(lambda: robot.diagnostics['dropped'] == '1', 'the late frame to be dropped')
+        assert 'not newer' in robot.diagnostics['last_drop']
+
+
+def test_parameters_change_at_run_time_and_bad_values_are_answered_with_a_reason(tmp_path, drive):
+    frames = [drive.frames(i)[0] for i in range(3)]
+    integer = lambda value: ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)  # noqa: E731
+    text = lambda value: ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)  # noqa: E731
+    with Camera(tmp_path, {}) as robot:
+        for i in range(2):
+            robot.send(frames[i].image, frames[i].camera, (i + 1) * SECOND_NS)
+        robot.wait(lambda: robot.matches, 'the first matches')
+        assert len(robot.matches[0].confidence) > 50
+        assert robot.set('matcher.max_matches', integer(50)).successful
+        for i in range(2):
+            robot.send(frames[i].image, frames[i].camera, (i + 3) * SECOND_NS)
+        robot.wait(lambda: len(robot.matches) >= 2, 'matches after the change')
+        assert len(robot.matches[-1].confidence) == 50
+        refused = robot.set('matcher.name', text('gmc'))
+        assert not refused.successful and 'did you mean gcm?' in refused.reason
+        refused = robot.set('pose.estimator', text('ransac'))
+        assert not refused.successful and 'poselib' in refused.reason
+        refused = robot.set('pose.min_inliers', text('many'))
+        assert not refused.successful and 'must be of type int' in refused.reason
+        refused = robot.set('input.pairing', text('stereo'))
+        assert not refused.successful and 'read-only' in refused.reason
+
+
+def test_compressed_images_and_a_picture_only_for_those_who_look(tmp_path, drive):
+    frames = [drive.frames(i)[0] for i in range(3)]
+    with Camera(tmp_path, {'input.image_transport': 'compressed'}, compressed=True) as robot:
+        robot.node.create_subscription(Image, 'matcher/matches_image', robot.pictures.append, 10)
+        for i, frame in enumerate(frames):
+            robot.send(frame.image, frame.camera, (i + 1) * SECOND_NS)
+        robot.wait(lambda: robot.pictures and len(robot.poses) == 2, 'poses and a picture')
+        picture = BRIDGE.imgmsg_to_cv2(robot.pictures[0], 'bgr8')
+        assert picture.shape[1] >= 2 * SIZE[0] and picture.std() > 10
+        assert robot.poses[0].status < RelativePose.STATUS_PURE_ROTATION
+
+
+def test_silence_is_explained(tmp_path):
+    with Camera(tmp_path, {}) as robot:
+        robot.wait(lambda: robot.status.message.startswith('No data'), 'the explanation', seconds=20)
+        assert '/camera_info 0' in robot.status.message and 'check the names' in robot.status.message
+
+
+def test_a_node_that_cannot_start_says_why(tmp_path):
+    environment = live_run.isolate()
+    for parameter, words in (('matcher.name:=loftrr', 'known are'), ('pose.min_inliers:=1', 'must be in 6 .. inf')):
+        ended = subprocess.run(
+            [sys.executable, '-m', 'loftr_ros.ros.matcher_node', '--ros-args', '-p', parameter],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 1 and words in ended.stderr and 'Traceback' not in ended.stderr
