@@ -1,0 +1,99 @@
+"""Every setting of a training run, once: its default, meaning, unit and range.
+
+`flatten` and `override` of loftr_ros/config.py take these classes as well. What the network is made of stands beside
+them in the file of a run, under `network`, since it belongs to the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+def setting(default, meaning: str, *, minimum=None, maximum=None, choices=()):
+    """Declare a field, with the metadata of `loftr_ros.config.setting`."""
+    metadata = {'meaning': meaning, 'minimum': minimum, 'maximum': maximum, 'choices': choices, 'fixed': True}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HomographyConfig:
+    """Random homographies between two views of a photograph; normal distributions."""
+
+    rotation_deg: float = setting(25.0, 'sigma of the rotation in the image [deg]', minimum=0, maximum=180)
+    scale_octaves: float = setting(0.4, 'sigma of the logarithm to base 2 of the scale', minimum=0, maximum=3)
+    perspective: float = setting(
+        0.2, 'sigma of the change of depth from centre to border, as a share', minimum=0, maximum=1
+    )
+    shift: float = setting(0.15, 'sigma of the shift, as a share of the size', minimum=0, maximum=1)
+    strong: float = setting(
+        0.5, 'share of pairs with these sigmas; the others, as in a video, have a third', minimum=0, maximum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PanoramaConfig:
+    """Two views of a panorama."""
+
+    view_min_deg: float = setting(45.0, 'least angle that the longer side sees [deg]', minimum=10, maximum=120)
+    view_max_deg: float = setting(80.0, 'largest angle that the longer side sees [deg]', minimum=10, maximum=120)
+    rotation_deg: float = setting(18.0, 'sigma of the rotation between the views [deg]', minimum=0, maximum=90)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SceneConfig:
+    """Rendered scenes."""
+
+    pairs_per_scene: int = setting(32, 'samples in a row that share a scene, if they are rendered', minimum=1)
+    rooms: float = setting(0.3, 'share of furnished rooms; the others are boxes with photographs', minimum=0, maximum=1)
+    wide: float = setting(0.4, 'share of wide baselines; the others are neighbouring frames', minimum=0, maximum=1)
+    min_overlap: float = setting(0.15, 'least share of image 0 that image 1 sees as well', minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Where the pairs come from, and how much of each kind."""
+
+    photographs: str = setting('', 'folders or patterns of images, separated by ":"')
+    panoramas: str = setting('', 'folders or patterns of equirectangular images; they are no photographs')
+    photograph_weight: float = setting(0.4, 'share of homographies of photographs', minimum=0)
+    panorama_weight: float = setting(0.1, 'share of views of panoramas', minimum=0)
+    scene_weight: float = setting(0.5, 'share of rendered scenes', minimum=0)
+    width: int = setting(160, 'width of the training images [px]', minimum=32)
+    height: int = setting(160, 'height of the training images [px]', minimum=32)
+    light_change: float = setting(0.7, 'strength of changes of light, blur and noise; 0 = none', minimum=0, maximum=2)
+    occluders: int = setting(3, 'most things that are pasted into an image', minimum=0, maximum=20)
+    workers: int = setting(1, 'processes that make pairs in the background; 0 = in the training process', minimum=0)
+    homography: HomographyConfig = dataclasses.field(default_factory=HomographyConfig)
+    panorama: PanoramaConfig = dataclasses.field(default_factory=PanoramaConfig)
+    scene: SceneConfig = dataclasses.field(default_factory=SceneConfig)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """AdamW with a warm-up and a cosine to zero, and the terms of the loss."""
+
+    learning_rate: float = setting(2e-3, 'largest learning rate', minimum=0)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", minimum=0)
+    warmup_steps: int = setting(100, 'steps in which the learning rate rises from zero', minimum=0)
+    clip_norm: float = setting(1.0, 'largest norm of the gradient', minimum=0)
+    coarse_loss: str = setting('nll', 'form of the coarse loss', choices=('nll', 'focal'))
+    fine_weight: float = setting(1.0, 'weight of the fine loss (Efficient LoFTR: of stage 1)', minimum=0)
+    subpixel_weight: float = setting(0.25, 'weight of stage 2 of Efficient LoFTR', minimum=0)
+    fine_matches: int = setting(48, 'most true coarse matches of a pair that are refined', minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """All settings of a run."""
+
+    steps: int = setting(10000, 'optimizer steps of the whole run', minimum=1)
+    batch: int = setting(4, 'pairs in a step, over all processes together', minimum=1)
+    seed: int = setting(0, 'seed of weights and data', minimum=0)
+    device: str = setting('auto', 'auto, cpu, cuda; auto takes a GPU where there is one')
+    threads: int = setting(0, 'threads of torch on the CPU; 0 = as torch likes', minimum=0)
+    checkpoint_minutes: float = setting(5.0, 'time between two checkpoints [min]', minimum=0)
+    validate_every: int = setting(1000, 'steps between two validations', minimum=1)
+    validation_pairs: int = setting(64, 'held-back pairs in a validation', minimum=1)
+    initial_weights: str = setting('', 'as matcher.weights: weights of the same network to start from')
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

@@ -1,0 +1,155 @@
+"""Training pairs: a mix of photographs, panoramas and rendered scenes, each pair a function of (seed, index) alone."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.training import scenes
+from loftr_ros.training.augmentation import change_light, paste_occluders
+from loftr_ros.training.batch import Pair
+from loftr_ros.training.config import DataConfig
+from loftr_ros.training.homography import panorama_pair, photograph_pair
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+HELD_BACK = 10
+"""One image in so many is kept for validation."""
+
+HELD_BACK_SEED = 1 << 31
+"""Added to the seeds of rendered scenes for validation, so that they are no training scenes."""
+
+TEXTURES_OF_A_SCENE = 12
+
+
+def find_images(patterns: str) -> list[Path]:
+    """Return the image files in folders and below, or of glob patterns, separated by ':'; sorted.
+
+    Raises:
+        InputError: a folder or pattern holds no image.
+    """
+    found = set()
+    for pattern in filter(None, patterns.split(':')):
+        places = [Path(place) for place in glob.glob(str(Path(pattern).expanduser()))]
+        files = [file for place in places for file in (place.rglob('*') if place.is_dir() else [place])]
+        images = [file for file in files if file.suffix.lower() in SUFFIXES]
+        if not images:
+            raise InputError(f'{pattern} holds no image ({", ".join(SUFFIXES)}); give a folder or a pattern of files')
+        found.update(images)
+    return sorted(found)
+
+
+def is_held_back(path: Path) -> bool:
+    """Return whether an image belongs to validation: by a hash of its name, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8], 'big') % HELD_BACK == 0
+
+
+class PairDataset(Dataset):
+    """`length` pairs; item `index` depends on the settings, the seed and the index, not on what was read before.
+
+    Args:
+        held_back: take the tenth of the images that training never sees, and other scenes.
+    """
+
+    def __init__(self, config: DataConfig, seed: int, length: int, held_back: bool = False):
+        if config.width % 32 or config.height % 32:
+            raise ConfigError(f'data.width and data.height must be multiples of 32, got {config.width}x{config.height}')
+        self.config, self.seed, self.length = config, seed, length
+        self.held_back = held_back
+        panoramas = find_images(config.panoramas)
+        photographs = [path for path in find_images(config.photographs) if path not in set(panoramas)]
+        self.panoramas = [path for path in panoramas if is_held_back(path) == held_back]
+        self.photographs = [path for path in photographs if is_held_back(path) == held_back]
+        self.kinds, self.shares = self._mix()
+
+    def _mix(self) -> tuple[list[str], np.ndarray]:
+        """Return the kinds of pairs and their shares; a kind that has a weight needs its images."""
+        weights = {
+            'photograph': self.config.photograph_weight,
+            'panorama': self.config.panorama_weight,
+            'scene': self.config.scene_weight,
+        }
+        for kind, images in (('photograph', self.photographs), ('panorama', self.panoramas)):
+            if weights[kind] and not images and not self.held_back:
+                raise ConfigError(
+                    f'data.{kind}_weight is {weights[kind]:g} but data.{kind}s names no image; name a folder or '
+                    f'set data.{kind}_weight to 0'
+                )
+            weights[kind] *= bool(images)
+        shares = np.array(list(weights.values()), np.float64)
+        if not shares.sum():
+            raise ConfigError('no kind of data has a weight and images; set data.scene_weight above 0 or add images')
+        return list(weights), shares / shares.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Pair:
+        rng = np.random.default_rng((self.seed, int(self.held_back), index))
+        pair = getattr(self, f'_{rng.choice(self.kinds, p=self.shares)}')(index, rng)
+        pair = paste_occluders(pair, rng, self.config.occluders)
+        image0, image1 = (change_light(image, rng, self.config.light_change) for image in (pair.image0, pair.image1))
+        pair = Pair(image0, image1, pair.points01, pair.points10)
+        return _swapped(pair) if rng.random() < 0.5 else pair
+
+    def _photograph(self, _number: int, rng: np.random.Generator) -> Pair:
+        image = read_grey(self._choose(self.photographs, rng))
+        return photograph_pair(image, self._size, rng, self.config.homography)
+
+    def _panorama(self, _number: int, rng: np.random.Generator) -> Pair:
+        image = read_grey(self._choose(self.panoramas, rng))
+        return panorama_pair(image, self._size, rng, self.config.panorama)
+
+    def _scene(self, number: int, rng: np.random.Generator) -> Pair:
+        # Neighbouring numbers share a scene, which takes a second or more to build.
+        seed = self.seed * 100_003 + number // self.config.scene.pairs_per_scene + HELD_BACK_SEED * self.held_back
+        scene, where = self._build(seed)
+        return scenes.scene_pair(scene, self._size, rng, self.config.scene, where)
+
+    @functools.cached_property
+    def _build(self):
+        """The builder of scenes, which remembers the last two."""
+        return functools.lru_cache(maxsize=2)(self._build_scene)
+
+    def _build_scene(self, seed: int):
+        rng = np.random.default_rng(seed)
+        if rng.random() < self.config.scene.rooms:
+            return scenes.room(seed)
+        count = min(TEXTURES_OF_A_SCENE, len(self.photographs))
+        chosen = rng.choice(len(self.photographs), count, replace=False) if count else ()
+        return scenes.boxes(seed, [read_colour(self.photographs[i]) for i in chosen])
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.config.height, self.config.width
+
+    def _choose(self, paths: Sequence[Path], rng: np.random.Generator) -> Path:
+        return paths[int(rng.integers(len(paths)))]
+
+    def __getstate__(self):
+        # Scenes are not sent to workers; each keeps its own.
+        return {name: value for name, value in vars(self).items() if name != '_build'}
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Return uint8 (H, W)."""
+    return cv2.cvtColor(read_colour(path), cv2.COLOR_BGR2GRAY)
+
+
+def read_colour(path: Path) -> np.ndarray:
+    """Return uint8 (H, W, 3), blue first."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f'{path} cannot be read as an image; take it out of the folder')
+    return image
+
+
+def _swapped(pair: Pair) -> Pair:
+    return Pair(pair.image1, pair.image0, pair.points10, pair.points01)

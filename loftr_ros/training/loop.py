@@ -1,0 +1,296 @@
+"""The training loop of LoFTR and Efficient LoFTR: one for one process and for many, on CPU and GPU.
+
+All that is random is a function of (seed, step): the pairs, their order, what is sampled of them. A run that goes on
+from last.pt therefore takes the steps that it would have taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from loftr_ros.errors import ConfigError
+from loftr_ros.training.batch import PairBatch, collate
+from loftr_ros.training.config import OptimizerConfig, TrainingConfig
+from loftr_ros.training.data import PairDataset
+from loftr_ros.training.distributed import Processes, join_batch_norms
+from loftr_ros.training.runs import RunFolder
+from loftr_ros.training.step import MatchCount, StepOutput, TrainingStep, count_matches
+from loftr_ros.weights import Checkpoint, find, load_into, load_state
+from loftr_ros.weights.convert import build_network
+
+LOG = logging.getLogger(__name__)
+
+
+def train(
+    checkpoint: Checkpoint, config: TrainingConfig, folder: str | Path, dataset=None, validation=None, progress=True
+) -> Path | None:
+    """Train until `config.steps`, or until SIGTERM or SIGINT; go on where the folder's last.pt stopped.
+
+    Args:
+        checkpoint: the network's entry; its `network` are arguments of the constructor.
+        folder: of the run, see RunFolder.
+        dataset, validation: Pairs by index; None: what `config.data` says.
+
+    Returns:
+        The exported weights, None when the run was stopped before its end.
+    """
+    trainer = Trainer(checkpoint, config, Path(folder), dataset, validation, progress)
+    try:
+        return trainer.run()
+    finally:
+        trainer.processes.leave()
+
+
+class Trainer:
+    """State of a run: network, optimizer, step, best validation."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, config: TrainingConfig, folder: Path, dataset=None, validation=None, progress=True
+    ):
+        self.config, self.progress = config, progress
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.device = _device(config.device)
+        self.processes = Processes.join(self.device.type)
+        if self.device.type == 'cuda' and self.processes.size > 1:
+            self.device = torch.device('cuda', self.processes.local_rank)
+        if config.batch % self.processes.size:
+            raise ConfigError(
+                f'batch is {config.batch}, no multiple of the {self.processes.size} processes; change one of them'
+            )
+        self.run_folder = RunFolder(folder, checkpoint, writes=self.processes.rank == 0)
+        self.step, self.best = 0, -1.0
+        torch.manual_seed(config.seed)
+        self.network = self._make_network(checkpoint)
+        self.optimizer = _optimizer(self.network, config.optimizer)
+        self._resume()
+        self.module = TrainingStep(self.network, config.optimizer)
+        self.forward = self._wrap()
+        count = config.steps * config.batch
+        self.dataset = PairDataset(config.data, config.seed, count) if dataset is None else dataset
+        if validation is None and dataset is None:
+            validation = PairDataset(config.data, config.seed, config.validation_pairs, held_back=True)
+        self.validation = validation
+        self.stopped = False
+
+    def _make_network(self, checkpoint: Checkpoint) -> nn.Module:
+        network = build_network(checkpoint)
+        if self.config.initial_weights:
+            _entry, path = find(self.config.initial_weights, checkpoint.matcher)
+            load_into(network, load_state(path), path)
+        if self.processes.size > 1:
+            join_batch_norms(network)
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def _wrap(self):
+        if self.processes.size == 1:
+            return self.module
+        devices = [self.device.index] if self.device.type == 'cuda' else None
+        # Running statistics are alike in all processes already, see JoinedBatchNorm.
+        return nn.parallel.DistributedDataParallel(self.module, devices, broadcast_buffers=False)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Path | None:
+        """Take the steps; see `train`."""
+        self.run_folder.open(self.config, self.step)
+        saved = time.monotonic()
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, unit='step', smoothing=0.05,
+            disable=not self.progress or self.processes.rank != 0,
+        )  # fmt: skip
+        with _stop_on_signals(self), bar:
+            for batch in self._batches():
+                if self._take_step(batch, bar):
+                    break
+                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                    self._validate(bar)
+                if time.monotonic() - saved >= 60 * self.config.checkpoint_minutes:
+                    self._save()
+                    saved = time.monotonic()
+        self._save()
+        self.run_folder.close()
+        return self._export() if self.step == self.config.steps else None
+
+    def _take_step(self, batch: PairBatch, bar: tqdm) -> bool:
+        """Take one step; or none and return True when one of the processes was told to stop."""
+        truth = self.module.truth(batch, self._pair_seeds(len(batch)))
+        stop = truth.counts.new_tensor([float(self.stopped)])
+        shared = self.processes.mean(torch.cat([truth.counts, stop]), self.device)
+        if shared[-1] > 0:
+            return True
+        rate = learning_rate(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda'):
+            output = self.forward(batch, truth, shared[:-1])
+        self.optimizer.zero_grad(set_to_none=True)
+        output.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self._report(output, rate, float(norm), bar)
+        return False
+
+    def _report(self, output: StepOutput, rate: float, norm: float, bar: tqdm) -> None:
+        # Losses of the processes are sums over a common count: their mean is the loss of the joined batch.
+        own = [output.loss.detach(), output.coarse, output.fine, output.found, output.right]
+        values = self.processes.mean(torch.tensor([float(value) for value in own], dtype=torch.float64), self.device)
+        loss, coarse, fine, found, right = values.tolist()
+        precision = right / found if found else 0.0
+        self.run_folder.log(
+            self.step, loss=loss, coarse=coarse, fine=fine, precision=precision, learning_rate=rate, gradient_norm=norm
+        )
+        bar.update()
+        bar.set_postfix(loss=f'{loss:.3f}', precision=f'{precision:.2f}', best=f'{max(self.best, 0):.3f}')
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[PairBatch]:
+        """Yield this process's part of every batch from the present step on."""
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[self._indices(step) for step in range(self.step, self.config.steps)],
+            **self._loader_settings(),
+        )
+        for batch in loader:
+            yield batch.to(self.device, non_blocking=True)
+
+    def _indices(self, step: int) -> list[int]:
+        own = self.config.batch // self.processes.size
+        first = step * self.config.batch + self.processes.rank * own
+        return list(range(first, first + own))
+
+    def _pair_seeds(self, count: int) -> list[int]:
+        return [self.config.seed * 1_000_003 + index for index in self._indices(self.step)[:count]]
+
+    def _loader_settings(self) -> dict:
+        workers = self.config.data.workers
+        return {
+            'num_workers': workers,
+            'collate_fn': collate,
+            'pin_memory': self.device.type == 'cuda',
+            'worker_init_fn': _start_worker,
+            'prefetch_factor': 4 if workers else None,
+            # A fork of a process whose OpenCV has threads waits for them for ever.
+            'multiprocessing_context': 'spawn' if workers else None,
+        }
+
+    # --- validation and checkpoints ---------------------------------------------------------------------------------
+
+    def _validate(self, bar: tqdm) -> None:
+        """Match the held-back pairs; keep the weights when they are the best so far."""
+        if self.validation is None:
+            return
+        self.network.eval()
+        rank, size = self.processes.rank, self.processes.size
+        loader = DataLoader(
+            self.validation, batch_sampler=[[i] for i in range(rank, len(self.validation), size)], collate_fn=collate
+        )
+        total = MatchCount(0, 0, 0, 0)
+        for batch in loader:
+            total = total.plus(count_matches(self.network, batch.to(self.device)))
+        mean = self.processes.mean(torch.tensor(total, dtype=torch.float64), self.device)
+        total = MatchCount(*(mean * size).round().long().tolist())
+        self.run_folder.log_validation(
+            self.step, score=total.score, precision_1px=total.precision_1px, precision_3px=total.precision_3px,
+            matches_per_pair=total.found / len(self.validation),
+        )  # fmt: skip
+        if self.progress and rank == 0:
+            bar.write(
+                f'step {self.step}: score {total.score:.3f}, {total.found / len(self.validation):.0f} matches a pair, '
+                f'right within 1 px {total.precision_1px:.2f}, 3 px {total.precision_3px:.2f}'
+            )
+        if total.score > self.best:
+            self.best = total.score
+            self.run_folder.save_best(self.network.state_dict())
+
+    def _save(self) -> None:
+        state = {
+            'step': self.step,
+            'best': self.best,
+            'network': self.network.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'random': torch.get_rng_state(),
+            'made_of': self.run_folder.made_of(),
+        }
+        self.run_folder.save_state(state)
+
+    def _resume(self) -> None:
+        state = self.run_folder.load_state(self.device)
+        if state is None:
+            return
+        self.network.load_state_dict(state['network'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        torch.set_rng_state(state['random'].cpu())
+        self.step, self.best = state['step'], state['best']
+        LOG.info('going on at step %d of %d', self.step, self.config.steps)
+
+    def _export(self) -> Path:
+        """Write the weights of the best validation, or without validation those of the last step."""
+        best = self.run_folder.best
+        # Only rank 0 reads: it wrote them.
+        weights = load_state(best) if self.run_folder.writes and best.exists() else self.network.state_dict()
+        return self.run_folder.export(weights)
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Return the rate of step `step` (from 0): a line up to the largest, then half a cosine down to 0 at the end."""
+    settings = config.optimizer
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(config.steps - settings.warmup_steps, 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay only for matrices and kernels, not for scales and biases."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {'params': [p for p in parameters if p.dim() > 1], 'weight_decay': settings.weight_decay},
+        {'params': [p for p in parameters if p.dim() <= 1], 'weight_decay': 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _device(name: str) -> torch.device:
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if name.startswith('cuda') and not torch.cuda.is_available():
+        raise ConfigError(f'device is {name} but torch sees no GPU; set device to cpu or auto')
+    return torch.device(name)
+
+
+def _start_worker(_number: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the other cores train
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the training process ends its workers, after the checkpoint
+
+
+@contextlib.contextmanager
+def _stop_on_signals(trainer: Trainer):
+    """Let SIGTERM and SIGINT end the loop after the present step."""
+
+    def stop(_number, _frame):
+        trainer.stopped = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,164 @@
+"""The folder of a training run: settings, log, checkpoints to go on from, weights to use."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import loftr_ros
+from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.training.config import TrainingConfig
+from loftr_ros.weights import Checkpoint, save
+
+LOG = logging.getLogger(__name__)
+FIELDS = ('step', 'loss', 'coarse', 'fine', 'precision', 'learning_rate', 'gradient_norm')
+
+
+class RunFolder:
+    """Files of one run.
+
+    run.yaml: what was trained, with which settings and versions. log.csv: a row for every step. validation.csv.
+    last.pt: all that is needed to go on. best.safetensors: the weights of the best validation.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, writes: bool):
+        self.folder, self.checkpoint, self.writes = folder, checkpoint, writes
+        self.board = None
+
+    @property
+    def last(self) -> Path:
+        return self.folder / 'last.pt'
+
+    @property
+    def best(self) -> Path:
+        return self.folder / 'best.safetensors'
+
+    @property
+    def exported(self) -> Path:
+        return self.folder / f'{self.checkpoint.name}.safetensors'
+
+    def open(self, config: TrainingConfig, step: int) -> None:
+        """Write the settings, and forget rows of the log that a new start at `step` will write again."""
+        if not self.writes:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        document = {
+            'name': self.checkpoint.name,
+            'network': self.made_of(),
+            **dataclasses.asdict(config),
+            'versions': versions(),
+        }
+        (self.folder / 'run.yaml').write_text(yaml.safe_dump(document, sort_keys=False))
+        for name in ('log.csv', 'validation.csv'):
+            _keep_rows_up_to(self.folder / name, step)
+        self.board = _tensorboard(self.folder)
+
+    def log(self, step: int, **values: float) -> None:
+        """Append a row to log.csv and TensorBoard."""
+        self._append('log.csv', FIELDS, {'step': step, **values})
+
+    def log_validation(self, step: int, **values: float) -> None:
+        self._append('validation.csv', ('step', *values), {'step': step, **values})
+
+    def _append(self, file: str, fields, row: Mapping[str, float]) -> None:
+        if not self.writes:
+            return
+        path = self.folder / file
+        new = not path.exists()
+        with open(path, 'a', newline='') as stream:
+            writer = csv.DictWriter(stream, fields)
+            if new:
+                writer.writeheader()
+            writer.writerow({name: f'{value:.6g}' if name != 'step' else value for name, value in row.items()})
+        if self.board is not None:
+            for name, value in row.items():
+                self.board.add_scalar(f'{Path(file).stem}/{name}', value, row['step'])
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write last.pt, whole or not at all."""
+        if self.writes:
+            unfinished = self.last.with_suffix('.unfinished')
+            torch.save(state, unfinished)
+            os.replace(unfinished, self.last)
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        """Return what `save_state` wrote, None for a new run.
+
+        Raises:
+            ConfigError: the folder holds another network's run.
+        """
+        if not self.last.exists():
+            return None
+        try:
+            state = torch.load(self.last, map_location=device, weights_only=True)
+        except Exception as error:  # torch raises whatever pickle and zip do
+            raise InputError(f'{self.last} cannot be read ({error}); remove it to start again') from error
+        ours = self.made_of()
+        if state['made_of'] != ours:
+            raise ConfigError(
+                f'{self.folder} holds a run of {state["made_of"]}, this is {ours}; choose another --output'
+            )
+        return state
+
+    def made_of(self) -> dict[str, Any]:
+        """Return the network's name and settings, which a resumed run must share."""
+        return {'matcher': self.checkpoint.matcher, **_plain(self.checkpoint.network)}
+
+    def save_best(self, weights: Mapping[str, torch.Tensor]) -> None:
+        if self.writes:
+            save(self.best, weights, self.checkpoint)
+
+    def export(self, weights: Mapping[str, torch.Tensor]) -> Path:
+        """Write the weights for use under the name of the run."""
+        if self.writes:
+            save(self.exported, weights, self.checkpoint)
+        return self.exported
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what trains: package, source (git), torch."""
+    root = Path(loftr_ros.__file__).parents[1]
+    return {'git': _git(root), 'torch': str(torch.__version__)}
+
+
+def _git(root: Path) -> str:
+    """Return the commit of a checkout, with '-dirty' when files differ from it; '' where there is none."""
+    command = ['git', '-C', str(root), 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ''
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        LOG.info('no TensorBoard: pip install tensorboard; log.csv has the same figures')
+        return None
+    return SummaryWriter(str(folder / 'tensorboard'))
+
+
+def _keep_rows_up_to(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text(header + ''.join(row for row in rows if int(row.split(',')[0]) <= step))
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with lists for tuples, as YAML and a safe torch.load have them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
