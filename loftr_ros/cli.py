@@ -1,0 +1,45 @@
+"""The command `loftr_ros`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from importlib import import_module
+
+from loftr_ros.errors import LoftrRosError
+
+COMMANDS = {
+    'match': ('loftr_ros.commands.match', 'match two image files'),
+    'play': ('loftr_ros.commands.play', 'publish a folder of images, a data set or a rosbag as a camera driver would'),
+    'demo': ('loftr_ros.commands.demo', 'run driver and node over DDS on a sequence and compare with the truth'),
+    'doctor': ('loftr_ros.commands.doctor', 'say what is installed, what is missing and how to get it'),
+    'weights': ('loftr_ros.commands.weights', 'list, download, check and convert the weights of the networks'),
+    'export': ('loftr_ros.commands.export', 'write a network as ONNX files for other engines'),
+    'train': ('loftr_ros.commands.train', 'train a network on photographs, panoramas and rendered scenes'),
+    'parameters': ('loftr_ros.commands.parameters', 'print every setting, as YAML or Markdown'),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 the command's own failure, 2 unusable arguments."""
+    parser = argparse.ArgumentParser(prog='loftr_ros', description='Learned image matching for ROS 2.')
+    parser.add_argument('--verbose', action='store_true', help='log what the parts are doing')
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, (module, summary) in COMMANDS.items():
+        # A command module imports torch and ROS only when it runs, so that --help works without them.
+        command = import_module(module)
+        command.add_arguments(subparsers.add_parser(name, help=summary, description=command.__doc__))
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING, format='%(levelname)s %(name)s: %(message)s'
+    )
+    try:
+        return import_module(COMMANDS[options.command][0]).run(options) or 0
+    except LoftrRosError as error:
+        print(f'loftr_ros {options.command}: {error}', file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

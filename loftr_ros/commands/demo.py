@@ -1,0 +1,212 @@
+"""Play a sequence as a camera driver would, run the node on it over DDS, and compare what it says with the truth.
+
+Without --source it renders a robot's drive through a furnished room. Driver, node and this recorder are three
+processes. Ends with status 1 when the errors exceed the bounds that it prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+PRESETS = {'stereo': 'config/stereo.yaml', 'temporal': 'config/mono.yaml'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a run must reach."""
+
+    rotation_deg: float = 0.3
+    translation_deg: float = 3.0
+    pose_share: float = 0.9
+    min_pairs: int = 5
+
+    def violations(self, row: dict) -> list[str]:
+        """Return what `row` falls short of, in words."""
+        checks = (
+            (row['pairs'] < self.min_pairs, f'{row["pairs"]} pairs, needed {self.min_pairs}'),
+            (row['poses'] < self.pose_share * row['pairs'], f'{row["poses"]} poses of {row["pairs"]} pairs'),
+            (not row['rotation_deg'] <= self.rotation_deg, f'rotation error {row["rotation_deg"]:.3f} deg'),
+            (not row['translation_deg'] <= self.translation_deg, f'direction error {row["translation_deg"]:.2f} deg'),
+            (row['paired'] != row['processed'] + row['superseded'] + row['dropped'], 'frames are not accounted for'),
+        )
+        return [f'{row["pairing"]}: {text}' for failed, text in checks if failed]
+
+
+def add_arguments(parser) -> None:
+    bounds = Bounds()
+    parser.add_argument('--output', type=Path, default=Path('demo'), help='folder for picture, plot and table')
+    parser.add_argument('--source', type=Path, help='sequence with ground truth, instead of the rendered drive')
+    parser.add_argument('--pairing', nargs='+', choices=tuple(PRESETS), help='default: all that the sequence allows')
+    parser.add_argument('--frames', type=int, default=40, help='length of the rendered drive')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the rendered drive')
+    parser.add_argument('--rate', type=float, default=2.0, help='images a second')
+    parser.add_argument('--config', type=Path, nargs='+', default=[], help='parameter files after the shipped one')
+    parser.add_argument(
+        '--max-rotation-deg', type=float, default=bounds.rotation_deg, help='bound of the median (%(default)s)'
+    )
+    parser.add_argument(
+        '--max-translation-deg', type=float, default=bounds.translation_deg, help='bound of the median (%(default)s)'
+    )
+
+
+def run(options) -> int:
+    # First, because importing ROS from PyPI wheels restarts the interpreter once.
+    from loftr_ros.ros import live_run
+    from loftr_ros.ros.resources import share_file
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    sequence, source = _sequence(options)
+    rows, violations = [], []
+    bounds = Bounds(options.max_rotation_deg, options.max_translation_deg)
+    for pairing in options.pairing or (['stereo', 'temporal'] if sequence.is_stereo else ['temporal']):
+        parameter_files = [share_file(PRESETS[pairing]), *options.config]
+        with _progress(f'node, {pairing}', len(sequence)) as advance:
+            recording = live_run.run(source, parameter_files, pairing, options.rate, options.output, progress=advance)
+        evaluation = evaluate(recording, sequence, pairing)
+        rows.append(evaluation.row)
+        violations += bounds.violations(evaluation.row)
+        _write_pictures(options.output, sequence, recording, evaluation)
+    _write_table(options.output / 'table.csv', rows)
+    _print_table(rows)
+    print(f'wrote {options.output}/')
+    for text in violations:
+        print(f'OUT OF BOUNDS {text} (bounds: {bounds})')
+    return int(bool(violations))
+
+
+def _sequence(options):
+    """Return the sequence and the folder from which the driver plays it."""
+    from loftr_ros.evaluation.sequences import open_sequence, rendered_drive, save_sequence
+
+    if options.source:
+        return open_sequence(options.source), options.source
+    folder = options.output / 'sequence'
+    with _progress('render', options.frames) as advance:
+        save_sequence(rendered_drive(options.seed, options.frames), folder, progress=advance)
+    return open_sequence(folder), folder
+
+
+@contextlib.contextmanager
+def _progress(text: str, total: int):
+    """Show a progress bar and give a function that takes how many are done."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=text, unit='frame', disable=None) as bar:  # silent where no terminal is
+        yield lambda done: bar.update(done - bar.n)
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """A recording compared with the truth.
+
+    Args:
+        row: the line of the table.
+        pairs: (index0, index1, RelativePose message) of every pose.
+    """
+
+    row: dict
+    pairs: list
+
+
+def evaluate(recording, sequence, pairing: str) -> Evaluation:
+    """Compare a Recording with the poses of its sequence."""
+    from loftr_ros.evaluation.metrics import direction_error_deg, rotation_error_deg
+    from loftr_ros.ros.conversions import relative_pose_from_msg, stamp_ns
+
+    rotation_deg, translation_deg, pairs = [], [], []
+    for message in recording.poses:
+        index0, index1 = (recording.stamps_ns[stamp_ns(h)] for h in (message.header0, message.header))
+        if message.status >= message.STATUS_TOO_FEW_MATCHES:
+            continue
+        pose = relative_pose_from_msg(message)
+        truth = true_pose(sequence, pairing, index0, index1)
+        pairs.append((index0, index1, pose, truth))
+        rotation_deg.append(rotation_error_deg(pose.cam1_from_cam0[:3, :3], truth[:3, :3]))
+        if message.status < message.STATUS_PURE_ROTATION:
+            translation_deg.append(direction_error_deg(pose.cam1_from_cam0[:3, 3], truth[:3, 3]))
+    ages_ms = [1e3 * message.age_s for message, _ in recording.matches]
+    numbers = np.array([[len(m.confidence), int(np.sum(m.inliers))] for m, _ in recording.matches]).reshape(-1, 2)
+    row = {
+        'pairing': pairing,
+        'published': len(recording.stamps_ns),
+        **{key: recording.count(key) for key in ('paired', 'processed', 'superseded', 'dropped')},
+        'pairs': len(recording.matches),
+        'poses': len(pairs),
+        'matches': _percentile(numbers[:, 0], 50),
+        'inliers': _percentile(numbers[:, 1], 50),
+        'rotation_deg': _percentile(rotation_deg, 50),
+        'rotation_deg_p95': _percentile(rotation_deg, 95),
+        'translation_deg': _percentile(translation_deg, 50),
+        'translation_deg_p95': _percentile(translation_deg, 95),
+        'latency_ms_p50': _percentile(ages_ms, 50),
+        'latency_ms_p95': _percentile(ages_ms, 95),
+    }
+    return Evaluation(row, pairs)
+
+
+def _percentile(values, share: float) -> float:
+    return float(np.percentile(values, share)) if len(values) else float('nan')
+
+
+def true_pose(sequence, pairing: str, index0: int, index1: int) -> np.ndarray:
+    """Return the (4, 4) cam1_from_cam0 of a pair of frames."""
+    if pairing == 'stereo':
+        return sequence.cam1_from_cam0
+    return np.linalg.inv(sequence.world_from_cam0[index1]) @ sequence.world_from_cam0[index0]
+
+
+def _write_pictures(folder: Path, sequence, recording, evaluation: Evaluation) -> None:
+    import cv2
+
+    from loftr_ros.evaluation.plots import draw_matches, trajectory_plot
+    from loftr_ros.ros.conversions import matches_from_msg, stamp_ns
+
+    pairing = evaluation.row['pairing']
+    if recording.matches:
+        message, _ = recording.matches[len(recording.matches) // 2]
+        index0, index1 = (recording.stamps_ns[stamp_ns(h)] for h in (message.header0, message.header))
+        second = sequence.frames(index1)[1 if pairing == 'stereo' else 0]
+        inliers = np.asarray(message.inliers, dtype=bool)
+        title = f'{message.matcher}, {pairing}: frame {index0}, frame {index1}'
+        picture = draw_matches(
+            sequence.frames(index0)[0].image, second.image, matches_from_msg(message), inliers, title=title
+        )
+        cv2.imwrite(str(folder / f'matches_{pairing}.png'), picture)
+    if pairing == 'temporal' and evaluation.pairs:
+        estimated, truth = chain(sequence, evaluation.pairs)
+        trajectory_plot(estimated, truth, folder / 'trajectory.png')
+
+
+def chain(sequence, pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Return estimated and true (N, 4, 4) world_from_cam of the frames that relative poses reach.
+
+    One camera gives no length, so each translation takes its length from the truth; rotation and direction are ours.
+    """
+    first = pairs[0][0]
+    world_from_cam = {first: sequence.world_from_cam0[first]}
+    for index0, index1, pose, truth in pairs:
+        cam1_from_cam0 = pose.cam1_from_cam0.copy()
+        cam1_from_cam0[:3, 3] *= np.linalg.norm(truth[:3, 3]) if pose.has_translation else 0.0
+        # A keyframe that no pose reached (a failure before it) restarts at its true place.
+        start = world_from_cam.setdefault(index0, sequence.world_from_cam0[index0])
+        world_from_cam[index1] = start @ np.linalg.inv(cam1_from_cam0)
+    indices = sorted(world_from_cam)
+    return np.stack([world_from_cam[i] for i in indices]), sequence.world_from_cam0[indices]
+
+
+def _write_table(path: Path, rows: list[dict]) -> None:
+    with path.open('w', newline='') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def _print_table(rows: list[dict]) -> None:
+    for key in rows[0]:
+        cells = [f'{row[key]:.3g}' if isinstance(row[key], float) else str(row[key]) for row in rows]
+        print(f'{key:<20}' + ''.join(f'{cell:>12}' for cell in cells))

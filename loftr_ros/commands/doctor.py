@@ -1,0 +1,77 @@
+"""Say what is installed and works, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import import_module, metadata
+
+PACKAGES = (
+    # import name, distribution name, what for, needed, remedy
+    ('numpy', 'numpy', 'everything', True, 'pip install numpy'),
+    ('cv2', 'opencv-python', 'images', True, 'apt install python3-opencv, or pip install opencv-python'),
+    ('torch', 'torch', 'the matchers', True, 'pip install torch (torch==2.13.0 is a build without CUDA)'),
+    ('safetensors', 'safetensors', 'weights of the networks', False, 'pip install safetensors'),
+    ('yaml', 'PyYAML', 'parameter files', True, 'pip install PyYAML'),
+    ('poselib', 'poselib', 'the best relative pose; OpenCV is used without it', False, 'pip install poselib'),
+    ('matplotlib', 'matplotlib', 'plots', False, 'pip install matplotlib'),
+    ('tqdm', 'tqdm', 'progress bars', False, 'pip install tqdm'),
+    ('rosbags', 'rosbags', 'reading bags without ROS', False, 'pip install rosbags'),
+)
+
+
+def add_arguments(parser) -> None:
+    pass
+
+
+def run(options) -> int:
+    """Print the report; 1 when something that the node needs is missing."""
+    from loftr_ros.config import Config, flatten
+
+    print(f'python        {platform.python_version()} at {sys.executable}')
+    print(f'machine       {platform.machine()}, {os.cpu_count()} cores, {platform.platform()}')
+    missing = [not _report_package(*package) for package in PACKAGES]
+    _report_device()
+    missing.append(not _report_ros())
+    print(f'settings      {len(flatten(Config()))}, see `loftr_ros parameters`')
+    print('all that the node needs is here' if not any(missing) else 'the node cannot run yet: see MISSING above')
+    return int(any(missing))
+
+
+def _report_package(module: str, distribution: str, purpose: str, needed: bool, remedy: str) -> bool:
+    try:
+        version = getattr(import_module(module), '__version__', None) or metadata.version(distribution)
+    except Exception as error:  # a broken build raises anything at import
+        word = 'MISSING' if needed else 'absent'
+        reason = '' if isinstance(error, ModuleNotFoundError) else f' ({type(error).__name__}: {error})'
+        print(f'{module:<13} {word}: for {purpose}; {remedy}{reason}')
+        return not needed
+    print(f'{module:<13} {version}')
+    return True
+
+
+def _report_device() -> None:
+    try:
+        import torch
+    except Exception:
+        return
+    if torch.cuda.is_available():
+        print(f'device        cuda: {torch.cuda.get_device_name()}, torch built for CUDA {torch.version.cuda}')
+    elif torch.version.cuda:
+        print(f'device        cpu: torch is built for CUDA {torch.version.cuda} but finds no GPU; check nvidia-smi')
+    else:
+        print('device        cpu: this torch is built without CUDA')
+
+
+def _report_ros() -> bool:
+    try:
+        import_module('rclpy')
+    except Exception as error:
+        print(f'rclpy         MISSING ({type(error).__name__}: {error}); source /opt/ros/DISTRO/setup.bash,')
+        print('              or run `make build` in the checkout and `. scripts/environment.sh`')
+        return False
+    report = import_module('loftr_ros.ros.report')
+    for line in report.describe():
+        print(line)
+    return report.has_messages()

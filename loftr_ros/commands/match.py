@@ -1,0 +1,84 @@
+"""Match two image files and write the matches as a picture, NumPy arrays or a table."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.commands.options import add_config_arguments, read_config
+from loftr_ros.errors import InputError
+from loftr_ros.runtime import prepare_process
+
+logger = logging.getLogger(__name__)
+
+HEADER = 'x0_px,y0_px,x1_px,y1_px,confidence,sigma_px'
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('image0', type=Path, help='reference image')
+    parser.add_argument('image1', type=Path, help='image to match with it')
+    parser.add_argument(
+        '-o',
+        '--output',
+        type=Path,
+        help='.png or .jpg: a picture; .npz: keypoints0, keypoints1, confidence, sigma_px; .csv: one match a line',
+    )
+    add_config_arguments(parser)
+
+
+def run(options) -> None:
+    from loftr_ros.matchers import create_matcher
+
+    writers = {'.png': write_picture, '.jpg': write_picture, '.npz': write_arrays, '.csv': write_table}
+    if options.output and options.output.suffix not in writers:
+        raise InputError(f'output {options.output} must end in one of {", ".join(writers)}')
+    images = [read_image(options.image0), read_image(options.image1)]
+    config = read_config(options).matcher
+    for line in prepare_process(config.keep_memory):
+        logger.info(line)
+    matcher = create_matcher(config)
+    started = time.perf_counter()
+    matches = matcher.match(*(matcher.extract(image) for image in images))
+    print(f'{len(matches)} matches by {matcher.name} in {time.perf_counter() - started:.2f} s')
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        writers[options.output.suffix](options.output, images, matches)
+        print(f'wrote {options.output}')
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return the image as uint8 (H, W, 3), blue first."""
+    import cv2
+
+    if not path.is_file():
+        raise InputError(f'{path} is not a file')
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f'{path} is not an image that OpenCV can read')
+    return image
+
+
+def write_picture(path: Path, images, matches) -> None:
+    import cv2
+
+    from loftr_ros.evaluation.plots import draw_matches
+
+    cv2.imwrite(str(path), draw_matches(*images, matches))
+
+
+def write_arrays(path: Path, _images, matches) -> None:
+    np.savez(
+        path,
+        keypoints0=matches.keypoints0,
+        keypoints1=matches.keypoints1,
+        confidence=matches.confidence,
+        sigma_px=matches.sigma_px,
+    )
+
+
+def write_table(path: Path, _images, matches) -> None:
+    rows = np.column_stack([matches.keypoints0, matches.keypoints1, matches.confidence, matches.sigma_px])
+    np.savetxt(path, rows, delimiter=',', header=HEADER, comments='', fmt='%.4f')

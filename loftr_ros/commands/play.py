@@ -1,0 +1,36 @@
+"""Publish images with camera_info as a camera driver would, or the messages of a rosbag.
+
+SOURCE is a rosbag (folder, .db3, .mcap), a folder of images, a sequence that `loftr_ros demo` wrote, or a data set
+folder (KITTI odometry, EuRoC, TartanAir, TUM RGB-D).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('source', type=Path)
+    parser.add_argument('--pairing', choices=('auto', 'stereo', 'temporal'), default='auto', help='topics of the node')
+    parser.add_argument(
+        '--camera-info',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='YAML',
+        help='calibration files of the cameras in order (written by camera_calibration), where the source has none',
+    )
+    parser.add_argument(
+        '--rate', type=float, default=0.0, help='images a second; of a bag: speed factor; 0: as recorded'
+    )
+    parser.add_argument('--loop', type=int, default=1, help='how often to play; 0: until interrupted')
+    parser.add_argument('--clock', action='store_true', help='publish /clock and stamp with the recorded time')
+    parser.add_argument('--compressed', action='store_true', help='publish JPEG on <topic>/compressed')
+    parser.add_argument('--wait', type=int, default=0, metavar='N', help='begin when N nodes subscribe')
+    parser.add_argument('--stamps', type=Path, metavar='CSV', help='write index and stamp of each image here')
+
+
+def run(options) -> int:
+    from loftr_ros.ros.player import play
+
+    return play(options)

@@ -1,0 +1,84 @@
+"""Train a network on photographs, panoramas and rendered scenes; the same command goes on where it stopped.
+
+The file holds `name`, `network` (`matcher` and arguments of the network's constructor) and settings of
+loftr_ros/training/config.py; config/train/ has examples. Several GPUs:
+`torchrun --nproc-per-node N -m loftr_ros.cli train CONFIG -o FOLDER`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loftr_ros import config
+from loftr_ros.errors import ConfigError
+from loftr_ros.runtime import prepare_process
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('config', type=Path, help='YAML file of the run, for example config/train/efficient_small.yaml')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='folder of the run')
+    parser.add_argument(
+        '--set',
+        dest='assignments',
+        metavar='NAME=VALUE',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='change settings, for example data.width=320 steps=20000',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def run(options) -> int:
+    prepare_process()  # before torch is imported
+    from loftr_ros.training.loop import train
+
+    checkpoint, settings = read(options.config, options.assignments)
+    path = train(checkpoint, settings, options.output, progress=not options.quiet)
+    if path is None:
+        print(f'stopped; the same command goes on from {options.output / "last.pt"}')
+        return 0
+    print(f'wrote {path}; use it with matcher.name={checkpoint.matcher} matcher.weights={path}')
+    return 0
+
+
+def read(path: Path, assignments: list[str]):
+    """Return the Checkpoint and the TrainingConfig that a file and `--set` describe."""
+    import yaml
+
+    from loftr_ros.training.config import TrainingConfig
+    from loftr_ros.weights import Checkpoint
+
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f'cannot read {path}: {error.strerror}') from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f'{path} is not valid YAML: {error}') from error
+    network = document.get('network') if isinstance(document, dict) else None
+    if not isinstance(network, dict) or 'matcher' not in network:
+        raise ConfigError(f'{path} must hold "network:" with "matcher: efficient_loftr" or "matcher: loftr" inside')
+    network = {name: _tuples(value) for name, value in network.items()}
+    checkpoint = Checkpoint(
+        name=str(document.get('name', path.stem)),
+        matcher=network.pop('matcher'),
+        network=network,
+        licence=str(document.get('licence', 'unknown')),
+        note=str(document.get('note', '')),
+    )
+    about = ('name', 'licence', 'note', 'network', 'versions')
+    values = dict(_flat({name: value for name, value in document.items() if name not in about}))
+    return checkpoint, config.parse(config.override(TrainingConfig(), values), assignments)
+
+
+def _flat(values: dict[str, Any], prefix: str = ''):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,95 @@
+"""The command line as a user types it, in processes of its own."""
+
+import csv
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from loftr_ros import cli
+from loftr_ros.config import Config, to_yaml
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """Two images that differ by a shift of (12, 5) px."""
+    folder = tmp_path_factory.mktemp('images')
+    noise = np.random.default_rng(0).integers(0, 256, (140, 190), dtype=np.uint8)
+    scene = cv2.GaussianBlur(cv2.resize(noise, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), (0, 0), 1)
+    cv2.imwrite(str(folder / 'a.png'), scene[20:260, 30:350])
+    cv2.imwrite(str(folder / 'b.png'), scene[15:255, 18:338])
+    return folder / 'a.png', folder / 'b.png'
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'loftr_ros.cli', *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_match_writes_arrays_with_the_true_shift(images, tmp_path):
+    ended = run('match', *images, '-o', tmp_path / 'out' / 'm.npz')
+    assert ended.returncode == 0, ended.stderr
+    arrays = np.load(tmp_path / 'out' / 'm.npz')
+    assert set(arrays) == {'keypoints0', 'keypoints1', 'confidence', 'sigma_px'}
+    shift = arrays['keypoints1'] - arrays['keypoints0']
+    assert len(shift) > 200
+    # A whole-pixel shift of the same pixels; sub-pixel noise of the parabola stays below a quarter pixel.
+    assert np.median(np.abs(shift - [12, 5])) < 0.25
+
+
+def test_match_writes_a_table_and_a_picture(images, tmp_path):
+    for name in ('m.csv', 'm.png'):
+        assert (
+            cli.main(['match', *map(str, images), '-o', str(tmp_path / name), '--set', 'matcher.max_matches=40']) == 0
+        )
+    with (tmp_path / 'm.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert 0 < len(rows) <= 40 and {'x0_px', 'y1_px', 'confidence'} <= set(rows[0])
+    picture = cv2.imread(str(tmp_path / 'm.png'))
+    assert picture.shape[1] >= 640 and picture.shape[0] >= 240
+
+
+def test_match_reads_a_parameter_file_and_set_wins(images, tmp_path, capsys):
+    (tmp_path / 'c.yaml').write_text(to_yaml(Config()).replace('max_matches: 2048', 'max_matches: 7'))
+    assert cli.main(['match', *map(str, images), '--config', str(tmp_path / 'c.yaml')]) == 0
+    assert capsys.readouterr().out.startswith('7 matches')
+    arguments = ['--config', str(tmp_path / 'c.yaml'), '--set', 'matcher.max_matches=5', 'matcher.gcm.align=false']
+    assert cli.main(['match', *map(str, images), *arguments]) == 0
+    assert capsys.readouterr().out.startswith('5 matches')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--set', 'matcher.nam=gcm'], 'did you mean matcher.name?'),
+        (['--set', 'matcher.name=lofter'], 'known are'),
+        (['-o', 'out.tiff'], 'must end in one of'),
+        (['--config', 'absent.yaml'], 'cannot read the parameter file'),
+    ],
+)
+def test_mistakes_are_answered_in_one_line_without_a_traceback(images, arguments, words):
+    ended = run('match', *images, *arguments)
+    assert ended.returncode == 1 and words in ended.stderr and 'Traceback' not in ended.stderr
+
+
+def test_a_file_that_is_no_image_is_named(images, tmp_path, capsys):
+    (tmp_path / 'text.png').write_text('no image')
+    assert cli.main(['match', str(images[0]), str(tmp_path / 'text.png')]) == 1
+    assert 'text.png is not an image' in capsys.readouterr().err
+    assert cli.main(['match', str(images[0]), str(tmp_path / 'absent.png')]) == 1
+    assert 'absent.png is not a file' in capsys.readouterr().err
+
+
+def test_doctor_reports_every_package_and_its_status_follows_what_is_missing():
+    ended = run('doctor')
+    for word in ('numpy', 'torch', 'device', 'poselib', 'rclpy' if 'rclpy' in ended.stdout else 'ros'):
+        assert word in ended.stdout
+    assert ended.returncode == int('MISSING' in ended.stdout)
+
+
+def test_parameters_prints_what_is_shipped(capsys):
+    assert cli.main(['parameters']) == 0
+    assert capsys.readouterr().out == to_yaml(Config())
