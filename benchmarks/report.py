@@ -1,0 +1,61 @@
+"""What every result file says of its circumstances."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / 'results'
+
+
+def circumstances() -> str:
+    """Return date, hardware, versions and commit as lines of Markdown."""
+    import cv2
+    import torch
+
+    return '\n'.join(
+        (
+            f'* date: {datetime.date.today()}',
+            f'* commit: {commit()}',
+            f'* machine: {_processor()}, {os.cpu_count()} cores, torch with {torch.get_num_threads()} threads',
+            f'* versions: Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, '
+            f'OpenCV {cv2.__version__}',
+        )
+    )
+
+
+def commit() -> str:
+    """Return the short hash of the commit, with `+` where files differ from it."""
+    root = Path(__file__).parents[1]
+
+    def git(*arguments):
+        return subprocess.run(['git', *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    return git('rev-parse', '--short', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
+
+
+def _processor() -> str:
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.partition(':')[2].strip()
+    return platform.processor()
+
+
+def table(header: list[str], rows: list[list]) -> str:
+    """Return a Markdown table; floats with three significant digits."""
+    cells = [[f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    lines = ['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header)]
+    return '\n'.join(lines + ['| ' + ' | '.join(row) + ' |' for row in cells])
+
+
+def write(name: str, text: str) -> Path:
+    """Write benchmarks/results/NAME and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).write_text(text)
+    print(text)
+    return RESULTS / name
