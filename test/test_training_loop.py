@@ -22,7 +22,7 @@ from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points, sample_view
 from loftr_ros.training.loop import learning_rate, train
 from loftr_ros.training.runs import RunFolder
-from loftr_ros.training.step import coarse_precision, count_matches
+from loftr_ros.training.step import TrainingStep, coarse_precision, count_matches
 from loftr_ros.training.supervision import look_up
 from loftr_ros.weights import Checkpoint, load_into, load_state
 from loftr_ros.weights.convert import build_network
@@ -145,6 +145,9 @@ def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine():
     config = dataclasses.replace(settings(), steps=102)
     rates = [learning_rate(step, config) for step in (0, 1, 2, 52, 102)]
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3, 1e-3, 0.0])
+    config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, final_rate=0.2))
+    rates = [learning_rate(step, config) for step in (0, 1, 2, 52, 102)]
+    assert rates == pytest.approx([1e-3, 2e-3, 2e-3, 1.2e-3, 0.4e-3])  # half way between 2e-3 and a fifth of it
 
 
 def test_precision_counts_mutual_confident_cells_within_a_cell_of_the_truth():
@@ -153,6 +156,31 @@ def test_precision_counts_mutual_confident_cells_within_a_cell_of_the_truth():
     confidence = torch.tensor([[0.9, 0, 0, 0], [0, 0.6, 0, 0], [0, 0, 0.8, 0], [0, 0, 0, 0.1]])
     found, right = coarse_precision((confidence + 1e-9).log()[None], points, columns1=4)
     assert (int(found), int(right)) == (3, 2)  # cell 2 is nowhere, cell 3 too uncertain
+
+
+def test_one_pair_in_so_many_is_refined_and_all_have_a_coarse_truth():
+    batch = collate([Shifts()[0]] * 5)
+    network = build_network(efficient())
+    for every, refined in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (4, [0, 4]), (9, [0])):
+        step = TrainingStep(network, dataclasses.replace(OptimizerConfig(), fine_matches=7, fine_every=every))
+        truth = step.truth(batch, seeds=list(range(5)))
+        assert truth.picked.batch_index.tolist() == [number for number in refined for _ in range(7)]
+        assert truth.coarse.match.batch_index.unique().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_only_pairs_with_a_match_are_fused_and_one_when_there_is_none():
+    network = build_network(efficient()).eval()
+    pairs = collate([Shifts()[index] for index in range(3)])
+    images, cells = (pairs.image0, pairs.image1), torch.tensor([9, 18])
+    sizes = []
+    network.fine_preprocess.register_forward_hook(lambda _module, _inputs, fused: sizes.append(len(fused)))
+    with torch.no_grad():
+        some = network.training_output(*images, torch.tensor([2, 2]), cells, cells)
+        alone = network.training_output(*(image[2:] for image in images), torch.tensor([0, 0]), cells, cells)
+        network.training_output(*images, *torch.zeros(3, 0, dtype=torch.long))
+    assert sizes == [1] * 6
+    for name in ('pixel_log_confidence', 'subpixel_similarity'):
+        assert torch.allclose(getattr(some, name), getattr(alone, name), atol=1e-4), name
 
 
 # --- Several processes ----------------------------------------------------------------------------------------------

@@ -154,11 +154,16 @@ class EfficientLoFTR(nn.Module):
         features0, features1 = (_pick(features, half) for half in torch.arange(2 * len(image0)).chunk(2))
         coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
         similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
-        fused0 = self.fine_preprocess(_fine_input(coarse0), features0.pyramid)
-        fused1 = self.fine_preprocess(_fine_input(coarse1), features1.pyramid)
+        # The fusion is more than half of the work: only pairs with a match have it (one, when there is no match).
+        used, row = torch.unique(batch_index, return_inverse=True)
+        used = used if len(used) else used.new_zeros(1)
+        fused0, fused1 = (
+            self.fine_preprocess(_fine_input(coarse[used]), _pick(features, used).pyramid)
+            for coarse, features in ((coarse0, features0), (coarse1, features1))
+        )
         windows = Windows(
-            self.fine_preprocess.windows(fused0, batch_index, cell0, margin=0),
-            self.fine_preprocess.windows(fused1, batch_index, cell1, margin=1),
+            self.fine_preprocess.windows(fused0, row, cell0, margin=0),
+            self.fine_preprocess.windows(fused1, row, cell1, margin=1),
         )
         return TrainingOutput(
             log_dual_softmax(similarity),

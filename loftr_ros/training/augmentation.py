@@ -83,7 +83,7 @@ def _occlude(image: np.ndarray, rng: np.random.Generator, count: int) -> tuple[n
 
 def _lands_on(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return (H, W) bool: whether one of the four pixels around a place belongs to the mask."""
-    seen = np.isfinite(points).all(axis=-1)
+    seen = np.isfinite(points[..., 0])  # NaN in both or in none
     x, y = np.where(seen[..., None], points, 0).transpose(2, 0, 1)
     touched = cv2.remap(mask.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return seen & (touched > 0)

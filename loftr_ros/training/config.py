@@ -70,7 +70,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """AdamW with a warm-up and a cosine to zero, and the terms of the loss."""
+    """AdamW with a warm-up and a cosine, and the terms of the loss."""
 
     learning_rate: float = setting(2e-3, 'largest learning rate', minimum=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay", minimum=0)
@@ -80,6 +80,8 @@ class OptimizerConfig:
     fine_weight: float = setting(1.0, 'weight of the fine loss (Efficient LoFTR: of stage 1)', minimum=0)
     subpixel_weight: float = setting(0.25, 'weight of stage 2 of Efficient LoFTR', minimum=0)
     fine_matches: int = setting(48, 'most true coarse matches of a pair that are refined', minimum=1)
+    fine_every: int = setting(1, 'one pair in so many of a process has a fine loss, the costly half', minimum=1)
+    final_rate: float = setting(0.0, 'learning rate of the last step, as a share of the largest', minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

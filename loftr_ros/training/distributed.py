@@ -51,10 +51,11 @@ class JoinedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         from torch.distributed.nn.functional import all_reduce
 
-        own = torch.cat([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3))])
+        count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float32)
+        own = torch.cat([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3)), count])
         total = all_reduce(own)  # differentiable: the gradient flows to the images of all
-        count = x.numel() / x.shape[1] * dist.get_world_size()
-        mean, square = (total / count).chunk(2)
+        count = total[-1].detach()  # processes may have different numbers of images
+        mean, square = (total[:-1] / count).chunk(2)
         variance = (square - mean * mean).clamp(min=0)
         with torch.no_grad():
             self.num_batches_tracked += 1

@@ -247,12 +247,13 @@ class Trainer:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Return the rate of step `step` (from 0): a line up to the largest, then half a cosine down to 0 at the end."""
+    """Return the rate of step `step` (from 0): a line up to the largest, then half a cosine down to `final_rate`."""
     settings = config.optimizer
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     share = (step - settings.warmup_steps) / max(config.steps - settings.warmup_steps, 1)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    fall = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * fall)
 
 
 def _optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:

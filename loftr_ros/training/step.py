@@ -68,7 +68,7 @@ class TrainingStep(nn.Module):
         So a pair is supervised alike in whatever batch and process it stands.
         """
         coarse = coarse_truth(batch.points01, batch.points10)
-        picked = _sample_each_pair(coarse.match, seeds, self.config.fine_matches)
+        picked = _sample_each_pair(coarse.match, seeds, self.config.fine_matches, self.config.fine_every)
         if isinstance(self.network, EfficientLoFTR):
             return Truth(coarse, picked, pixel_truth(batch.points01, batch.points10, picked))
         half_window = self.network.fine_preprocess.window // 2 * FINE_STRIDE
@@ -156,9 +156,10 @@ def count_matches(network: LoFTR | EfficientLoFTR, batch: PairBatch) -> MatchCou
     return MatchCount(len(error), int((error <= 1).sum()), int((error <= 3).sum()), len(possible))
 
 
-def _sample_each_pair(match: CoarseMatch, seeds: list[int], most: int) -> CoarseMatch:
+def _sample_each_pair(match: CoarseMatch, seeds: list[int], most: int, every: int) -> CoarseMatch:
     parts = []
-    for number, seed in enumerate(seeds):
+    for number in range(0, len(seeds), every):
+        seed = seeds[number]
         own = match.batch_index == number
         generator = torch.Generator().manual_seed(seed)
         parts.append(sample(CoarseMatch(*(field[own] for field in match)), most, generator))

@@ -221,13 +221,15 @@ def _inverse_depth(depth: np.ndarray) -> np.ndarray:
 def _bilinear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return `values` (H, W) at points (N, 2): (N,), NaN outside and beside a NaN that has weight."""
     height, width = values.shape
-    inside = ((points >= 0) & (points <= [width - 1, height - 1])).all(axis=1)  # False for NaN
-    safe = np.where(inside[:, None], points, 0.0)
-    first = np.floor(safe).astype(int)
-    share = safe - first
+    x, y = np.ascontiguousarray(points.T)
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)  # False for NaN
+    x, y = np.where(inside, x, 0.0), np.where(inside, y, 0.0)
+    left, top = x.astype(int), y.astype(int)
+    share_x, share_y = x - left, y - top
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     result = np.where(inside, 0.0, np.nan)
-    for step in np.array([[0, 0], [1, 0], [0, 1], [1, 1]]):
-        weight = np.abs(1 - step - share).prod(axis=1)
-        x, y = np.minimum(first + step, [width - 1, height - 1]).T
-        result += np.where(weight > 0, weight * values[y, x], 0.0)
+    for column, weight_x in ((left, 1 - share_x), (right, share_x)):
+        for row, weight_y in ((top, 1 - share_y), (bottom, share_y)):
+            weight = weight_x * weight_y
+            result += np.where(weight > 0, weight * values[row, column], 0.0)
     return result
