@@ -20,7 +20,7 @@ ALLOWED = {
     'weights': {'errors', 'networks'},
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
-    'training': {'errors', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'},
+    'training': {'errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'},
 }
 """What each part may import of the package. evaluation, ros, commands and cli stand on top; see below."""
 

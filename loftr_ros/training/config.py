@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-
-def setting(default, meaning: str, *, minimum=None, maximum=None, choices=()):
-    """Declare a field, with the metadata of `loftr_ros.config.setting`."""
-    metadata = {'meaning': meaning, 'minimum': minimum, 'maximum': maximum, 'choices': choices, 'fixed': True}
-    return dataclasses.field(default=default, metadata=metadata)
+from loftr_ros.config import setting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
