@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
+from loftr_ros.evaluation.baselines import create_baseline
 from loftr_ros.evaluation.sequences import (
     Sequence,
     camera_from_yaml,
@@ -17,7 +19,8 @@ from loftr_ros.evaluation.sequences import (
     rendered_drive,
     save_sequence,
 )
-from loftr_ros.geometry import rotation_from_vector, transform
+from loftr_ros.geometry import epipolar_error_px, rotation_from_vector, transform
+from loftr_ros.matchers import match_images
 
 DATA = Path(__file__).parents[2] / 'shared' / 'data'
 CAMERA = Camera([[50, 0, 15.5], [0, 51, 11.5], [0, 0, 1]], 32, 24)
@@ -307,6 +310,64 @@ def test_tum_rgbd_pairs_stamps_that_differ(tmp_path):
     assert sequence.camera0.matrix[0, 0] == 520.9
 
 
+def write_colmap(folder, cameras, placed):
+    """A model in sparse/0 with photographs of 32x24; the second line of each, its points, may be empty."""
+    (folder / 'sparse' / '0').mkdir(parents=True)
+    (folder / 'sparse' / '0' / 'cameras.txt').write_text('# Camera list\n' + cameras)
+    numbered = zip((9, 4), placed.items(), ('', '1.5 2 -1'), strict=True)
+    lines = [f'{number} {pose} {name}\n{points}\n' for number, (name, pose), points in numbered]
+    (folder / 'sparse' / '0' / 'images.txt').write_text('# Image list\n' + ''.join(lines))
+    write_images(folder / 'images', [Path(name).name for name in placed])
+
+
+# A quarter turn about z (w first), then a shift: cam_from_world.
+COLMAP_PHOTOGRAPHS = {'p 10.png': '1 0 0 0 1 2 3 7', 'p 9.png': f'{np.sqrt(0.5)} 0 0 {np.sqrt(0.5)} 1 2 3 7'}
+
+
+@pytest.mark.parametrize(
+    ('line', 'focals', 'distortion', 'model'),
+    [
+        ('SIMPLE_PINHOLE 32 24 50 16 12', (50, 50), (), CameraModel.PLUMB_BOB),
+        ('PINHOLE 32 24 50 51 16 12', (50, 51), (), CameraModel.PLUMB_BOB),
+        ('SIMPLE_RADIAL 32 24 50 16 12 0.1', (50, 50), (0.1, 0, 0, 0), CameraModel.PLUMB_BOB),
+        ('RADIAL 32 24 50 16 12 0.1 0.2', (50, 50), (0.1, 0.2, 0, 0), CameraModel.PLUMB_BOB),
+        ('OPENCV 32 24 50 51 16 12 0.1 0.2 0.3 0.4', (50, 51), (0.1, 0.2, 0.3, 0.4), CameraModel.PLUMB_BOB),
+        ('OPENCV_FISHEYE 32 24 50 51 16 12 0.1 0.2 0.3 0.4', (50, 51), (0.1, 0.2, 0.3, 0.4), CameraModel.EQUIDISTANT),
+    ],
+)
+def test_colmap_cameras_and_poses_come_in_our_conventions(tmp_path, line, focals, distortion, model):
+    write_colmap(tmp_path, f'7 {line}\n', COLMAP_PHOTOGRAPHS)
+    sequence = open_sequence(tmp_path)
+    assert [int(sequence.frames(i)[0].image[0, 0]) for i in (0, 1)] == [8, 7]  # 9 before 10
+    camera = sequence.camera0
+    # The middle of 32x24 lies at (16, 12) from the corner, at (15.5, 11.5) from the first pixel's centre.
+    assert camera.matrix.tolist() == [[focals[0], 0, 15.5], [0, focals[1], 11.5], [0, 0, 1]]
+    assert (tuple(camera.distortion), camera.model) == (distortion, model)
+    cam_from_world = transform([[0, -1, 0], [1, 0, 0], [0, 0, 1]], (1, 2, 3))
+    assert np.allclose(sequence.world_from_cam0[0], np.linalg.inv(cam_from_world))
+    assert np.allclose(sequence.world_from_cam0[1], transform(np.eye(3), (-1, -2, -3)))
+
+
+def test_what_a_colmap_model_cannot_give_is_refused_with_the_remedy(tmp_path):
+    camera = 'PINHOLE 32 24 50 51 16 12'
+    write_colmap(
+        tmp_path / 'two', f'7 {camera}\n8 {camera}\n', {'a.png': '1 0 0 0 1 2 3 7', 'b.png': '1 0 0 0 1 2 3 8'}
+    )
+    with pytest.raises(InputError, match=r'cameras \[7, 8\].*single_camera'):
+        open_sequence(tmp_path / 'two')
+    write_colmap(tmp_path / 'wide', '7 FOV 32 24 50 51 16 12 0.9\n', COLMAP_PHOTOGRAPHS)
+    with pytest.raises(InputError, match=r"cameras\.txt:2 .*'FOV' is unknown; known: SIMPLE_PINHOLE.*undistort"):
+        open_sequence(tmp_path / 'wide')
+    write_colmap(tmp_path / 'lost', f'7 {camera}\n', COLMAP_PHOTOGRAPHS)
+    shutil.copytree(tmp_path / 'lost' / 'sparse' / '0', tmp_path / 'lost' / 'sparse' / '1')
+    with pytest.raises(InputError, match='several COLMAP models: sparse/0, sparse/1'):
+        open_sequence(tmp_path / 'lost')
+    shutil.rmtree(tmp_path / 'lost' / 'sparse' / '1')
+    (tmp_path / 'lost' / 'images' / 'p 9.png').unlink()
+    with pytest.raises(InputError, match=r'places 2 photographs of which images/ lacks 1 .*p 9\.png'):
+        open_sequence(tmp_path / 'lost')
+
+
 # --- real data ---------------------------------------------------------------------------------------------------
 
 
@@ -357,3 +418,15 @@ def test_euroc_is_a_distorted_stereo_pair():
     # The rig is 11 cm wide, the right camera to the right.
     assert sequence.cam1_from_cam0[0, 3] == pytest.approx(-0.110, abs=0.001)
     assert sequence.cam1_from_cam0[:3, :3].trace() > 2.999  # and they look alike
+
+
+@needs('lund_door')
+def test_lund_door_poses_and_camera_fit_the_photographs():
+    sequence = open_sequence(DATA / 'lund_door')
+    assert len(sequence) == 12 and sequence.camera0.matrix[0].tolist() == [2435.38, 0, 647.5]
+    matcher = create_baseline(MatcherConfig(name='sift', max_matches=500))
+    matches = match_images(matcher, *(sequence.frames(i)[0].image for i in (5, 6)))
+    truth = np.linalg.inv(sequence.world_from_cam0[6]) @ sequence.world_from_cam0[5]
+    cameras = (sequence.camera0, sequence.camera0)
+    error = np.median(epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, *cameras))
+    assert error < 0.6  # SIFT at half the size: 0.3 px

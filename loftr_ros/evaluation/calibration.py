@@ -1,4 +1,4 @@
-"""Calibration files of cameras: those of ROS camera_calibration, and sensor.yaml of EuRoC."""
+"""Calibration files of cameras: those of ROS camera_calibration, sensor.yaml of EuRoC, and cameras.txt of COLMAP."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ MODELS = {
     'equidistant': CameraModel.EQUIDISTANT,
     'fisheye': CameraModel.EQUIDISTANT,
 }
+
+COLMAP_MODELS = {
+    'SIMPLE_PINHOLE': ('f', 'cx', 'cy'),
+    'PINHOLE': ('fx', 'fy', 'cx', 'cy'),
+    'SIMPLE_RADIAL': ('f', 'cx', 'cy', 'k1'),
+    'RADIAL': ('f', 'cx', 'cy', 'k1', 'k2'),
+    'OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2'),
+    'OPENCV_FISHEYE': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'k3', 'k4'),
+}
+"""Parameters of the camera models that CameraModel can express, in COLMAP's order (src/colmap/sensor/models.h)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,3 +150,33 @@ def _from_euroc(document: dict) -> Calibration:
     if 'T_BS' not in document:
         return Calibration(camera)
     return Calibration(camera, np.reshape(np.asarray(document['T_BS']['data'], np.float64), (4, 4)))
+
+
+def cameras_from_colmap(path) -> dict[int, Camera]:
+    """Return the cameras of COLMAP's cameras.txt by their number; lines: CAMERA_ID MODEL WIDTH HEIGHT PARAMS..."""
+    cameras = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith('#'):
+            continue
+        try:
+            cameras[int(fields[0])] = _from_colmap(fields[1], fields[2:4], [float(x) for x in fields[4:]])
+        except (IndexError, ValueError, InputError) as error:
+            raise InputError(f'{path}:{number} is no camera: {error}') from error
+    return cameras
+
+
+def _from_colmap(model: str, size, values: list[float]) -> Camera:
+    if model not in COLMAP_MODELS:
+        known = ', '.join(COLMAP_MODELS)
+        raise InputError(f'model {model!r} is unknown; known: {known}; undistort with `colmap image_undistorter`')
+    names = COLMAP_MODELS[model]
+    if len(values) != len(names):
+        raise InputError(f'{model} has {len(values)} parameters; needs {" ".join(names)}')
+    named = dict(zip(names, values, strict=True))
+    fx, fy = (named.get(name, named.get('f')) for name in ('fx', 'fy'))
+    # COLMAP counts from the corner of the top-left pixel, we from its centre.
+    matrix = [[fx, 0, named['cx'] - 0.5], [0, fy, named['cy'] - 0.5], [0, 0, 1]]
+    fisheye = model == 'OPENCV_FISHEYE'
+    coefficients = [named.get(name, 0.0) for name in ('k1', 'k2', *(('k3', 'k4') if fisheye else ('p1', 'p2')))]
+    return _camera(matrix, size, CameraModel.EQUIDISTANT if fisheye else CameraModel.PLUMB_BOB, coefficients)

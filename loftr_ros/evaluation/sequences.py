@@ -244,8 +244,8 @@ def nanoseconds(seconds: str) -> int:
 def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequence:
     """Open a folder, recognised by what lies in it; nothing is decoded yet.
 
-    Known: what `save_sequence` writes, KITTI odometry, TartanAir, EuRoC, TUM RGB-D, and a folder of images (or left/
-    and right/).
+    Known: what `save_sequence` writes, KITTI odometry, TartanAir, EuRoC, TUM RGB-D, COLMAP's text models beside
+    images/, and a folder of images (or left/ and right/).
 
     Args:
         camera_files: calibration (YAML) of the camera, or of left and right; they win over the folder's own.
@@ -265,7 +265,8 @@ def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequ
     found = ', '.join(sorted(entry.name for entry in path.iterdir())[:8]) or 'nothing'
     raise InputError(
         f'{path} holds {found}; needs images ({", ".join(IMAGE_SUFFIXES)}), left/ and right/, or the layout of KITTI '
-        'odometry (calib.txt, image_0/), TartanAir (image_lcam_front/), EuRoC (cam0/sensor.yaml) or TUM RGB-D (rgb/)'
+        'odometry (calib.txt, image_0/), TartanAir (image_lcam_front/), EuRoC (cam0/sensor.yaml), TUM RGB-D (rgb/) '
+        'or COLMAP (images/ and a model as text: `colmap model_converter --output_type TXT`)'
     )
 
 
@@ -288,7 +289,12 @@ def list_images(folder) -> list[Path]:
     files = [file for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise InputError(f'{folder} has no images; needs files that end with {", ".join(IMAGE_SUFFIXES)}')
-    return sorted(files, key=lambda file: [int(t) if t.isdigit() else t for t in re.split(r'(\d+)', file.name)])
+    return sorted(files, key=natural_order)
+
+
+def natural_order(file: Path) -> list:
+    """Return a key to sort by: folder, then name with its numbers as numbers."""
+    return [file.parent, *(int(t) if t.isdigit() else t for t in re.split(r'(\d+)', file.name))]
 
 
 def read_image(path) -> np.ndarray:
