@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -101,6 +102,39 @@ def test_a_run_stopped_by_sigterm_goes_on_as_if_it_had_not_been(checkpoint, tmp_
     assert column(tmp_path / 'parts', 'loss') == column(tmp_path / 'whole', 'loss')
     for name, tensor in load_state(whole).items():
         assert torch.equal(tensor, load_state(parts)[name]), name
+
+
+class StopWhileWorking(Shifts):
+    """Sends the training process SIGTERM from its worker, which is then at work on a large batch."""
+
+    def __getitem__(self, index):
+        if index == 4:
+            os.kill(os.getppid(), signal.SIGTERM)
+        if index < 6:
+            return super().__getitem__(index)
+        time.sleep(0.5)
+        return Pair(*(np.zeros((1024, 1024, *rest), kind) for rest, kind in [((), np.uint8)] * 2 + [((2,), 'f4')] * 2))
+
+
+STOPPED_WITH_A_WORKER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {test!r}]
+from loftr_ros.training.loop import train
+from test_training_loop import StopWhileWorking, efficient, settings
+if __name__ == '__main__':
+    train(efficient(), settings(workers=1, threads=1), Path({folder!r}), StopWhileWorking(), progress=False)
+"""
+
+
+def test_a_run_stopped_by_sigterm_while_its_worker_works_says_nothing(tmp_path):
+    program = tmp_path / 'stopped.py'
+    program.write_text(
+        STOPPED_WITH_A_WORKER.format(root=str(ROOT), test=str(ROOT / 'test'), folder=str(tmp_path / 'run'))
+    )
+    result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert (tmp_path / 'run' / 'last.pt').exists()
 
 
 def test_rows_of_the_log_after_the_checkpoint_are_written_once(tmp_path):

@@ -6,9 +6,11 @@ from last.pt therefore takes the steps that it would have taken.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -280,6 +282,9 @@ def _start_worker(_number: int) -> None:
     cv2.setNumThreads(1)  # the other cores train
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the training process ends its workers, after the checkpoint
+    # The thread that sends batches may be inside torch when the worker ends. Python then unwinds it through C++, which
+    # aborts the process; what had to be sent has been by now, and a worker holds nothing else.
+    atexit.register(os._exit, 0)
 
 
 @contextlib.contextmanager
