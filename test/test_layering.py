@@ -20,7 +20,10 @@ ALLOWED = {
     'weights': {'errors', 'networks'},
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
-    'training': {'errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'},
+    'training': {
+        *('errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
+        'evaluation',  # its readers of folders with depth and poses
+    },
 }
 """What each part may import of the package. evaluation, ros, commands and cli stand on top; see below."""
 

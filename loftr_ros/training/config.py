@@ -46,14 +46,31 @@ class SceneConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PosedConfig:
+    """Images with depth and poses."""
+
+    tolerance: float = setting(
+        0.05, 'largest relative difference of depths of one surface; 0.2 for MegaDepth', minimum=0, maximum=1
+    )
+    max_step: int = setting(30, 'most frames from image 0 to image 1 of a sequence', minimum=1)
+    min_overlap: float = setting(
+        0.15, 'least share of image 0 of a sequence that image 1 sees as well', minimum=0, maximum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DataConfig:
     """Where the pairs come from, and how much of each kind."""
 
     photographs: str = setting('', 'folders or patterns of images, separated by ":"')
     panoramas: str = setting('', 'folders or patterns of equirectangular images; they are no photographs')
+    posed: str = setting(
+        '', 'folders or patterns of folders with depth and poses: TUM RGB-D, TartanAir, ScanNet, MegaDepth'
+    )
     photograph_weight: float = setting(0.4, 'share of homographies of photographs', minimum=0)
     panorama_weight: float = setting(0.1, 'share of views of panoramas', minimum=0)
     scene_weight: float = setting(0.5, 'share of rendered scenes', minimum=0)
+    posed_weight: float = setting(0.0, 'share of images with depth and poses', minimum=0)
     width: int = setting(160, 'width of the training images [px]', minimum=32)
     height: int = setting(160, 'height of the training images [px]', minimum=32)
     light_change: float = setting(0.7, 'strength of changes of light, blur and noise; 0 = none', minimum=0, maximum=2)
@@ -61,6 +78,7 @@ class DataConfig:
     workers: int = setting(1, 'processes that make pairs in the background; 0 = in the training process', minimum=0)
     homography: HomographyConfig = dataclasses.field(default_factory=HomographyConfig)
     panorama: PanoramaConfig = dataclasses.field(default_factory=PanoramaConfig)
+    posed_pairs: PosedConfig = dataclasses.field(default_factory=PosedConfig)
     scene: SceneConfig = dataclasses.field(default_factory=SceneConfig)
 
 

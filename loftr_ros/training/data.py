@@ -1,4 +1,4 @@
-"""Training pairs: a mix of photographs, panoramas and rendered scenes, each pair a function of (seed, index) alone."""
+"""Training pairs of photographs, panoramas, scenes and images with depth, each a function of (seed, index) alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import glob
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from loftr_ros.training.augmentation import change_light, paste_occluders
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import DataConfig
 from loftr_ros.training.homography import panorama_pair, photograph_pair
+from loftr_ros.training.posed import PosedSet, open_posed, posed_pair
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 HELD_BACK = 10
@@ -74,12 +76,17 @@ class PairDataset(Dataset):
         weights = {
             'photograph': self.config.photograph_weight,
             'panorama': self.config.panorama_weight,
+            'posed': self.config.posed_weight,
             'scene': self.config.scene_weight,
         }
-        for kind, images in (('photograph', self.photographs), ('panorama', self.panoramas)):
+        for kind, name, images in (
+            ('photograph', 'photographs', self.photographs),
+            ('panorama', 'panoramas', self.panoramas),
+            ('posed', 'posed', weights['posed'] and self._posed_sets),
+        ):
             if weights[kind] and not images and not self.held_back:
                 raise ConfigError(
-                    f'data.{kind}_weight is {weights[kind]:g} but data.{kind}s names no image; name a folder or '
+                    f'data.{kind}_weight is {weights[kind]:g} but data.{name} names no image; name a folder or '
                     f'set data.{kind}_weight to 0'
                 )
             weights[kind] *= bool(images)
@@ -107,6 +114,14 @@ class PairDataset(Dataset):
         image = read_grey(self._choose(self.panoramas, rng))
         return panorama_pair(image, self._size, rng, self.config.panorama)
 
+    def _posed(self, _number: int, rng: np.random.Generator) -> Pair:
+        return posed_pair(self._choose(self._posed_sets, rng), self._size, rng, self.config.posed_pairs)
+
+    @functools.cached_property
+    def _posed_sets(self) -> list[PosedSet]:
+        parts = [views.part(self.held_back, HELD_BACK) for views in open_posed(self.config.posed)]
+        return [part for part in parts if part is not None]
+
     def _scene(self, number: int, rng: np.random.Generator) -> Pair:
         # Neighbouring numbers share a scene, which takes a second or more to build.
         seed = self.seed * 100_003 + number // self.config.scene.pairs_per_scene + HELD_BACK_SEED * self.held_back
@@ -130,12 +145,12 @@ class PairDataset(Dataset):
     def _size(self) -> tuple[int, int]:
         return self.config.height, self.config.width
 
-    def _choose(self, paths: Sequence[Path], rng: np.random.Generator) -> Path:
-        return paths[int(rng.integers(len(paths)))]
+    def _choose(self, items: Sequence[Any], rng: np.random.Generator) -> Any:
+        return items[int(rng.integers(len(items)))]
 
     def __getstate__(self):
-        # Scenes are not sent to workers; each keeps its own.
-        return {name: value for name, value in vars(self).items() if name != '_build'}
+        # Scenes and open folders are not sent to workers; each keeps its own.
+        return {name: value for name, value in vars(self).items() if name not in ('_build', '_posed_sets')}
 
 
 def read_grey(path: Path) -> np.ndarray:

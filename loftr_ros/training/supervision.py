@@ -170,7 +170,7 @@ def points_from_depth(
     pose = np.asarray(cam1_from_cam0, np.float64)
     in_camera1 = np.hstack([rays * z, z]) @ pose[:3, :3].T + pose[:3, 3]
     points = project(camera1, in_camera1)
-    inverse = _bilinear(_inverse_depth(depth1), points)
+    inverse = bilinear(_inverse_depth(depth1), points)
     with np.errstate(invalid='ignore'):
         visible = np.abs(inverse * in_camera1[:, 2] - 1) <= tolerance  # False for NaN
     return np.where(visible[:, None], points, np.nan).astype(np.float32).reshape(height, width, 2)
@@ -218,7 +218,7 @@ def _inverse_depth(depth: np.ndarray) -> np.ndarray:
     return np.divide(1.0, depth, out=np.full(depth.shape, np.nan), where=known)
 
 
-def _bilinear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
+def bilinear(values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return `values` (H, W) at points (N, 2): (N,), NaN outside and beside a NaN that has weight."""
     height, width = values.shape
     x, y = np.ascontiguousarray(points.T)
