@@ -8,7 +8,9 @@ import pytest
 
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
+    count_correct,
     direction_error_deg,
+    disparity_errors_px,
     error_auc,
     mean_matching_accuracy,
     pose_error_deg,
@@ -32,6 +34,19 @@ def test_a_point_on_the_horizon_has_an_infinite_error():
 def test_matching_accuracy_counts_the_threshold_itself_and_nothing_is_nothing():
     assert mean_matching_accuracy([0.5, 1, 2, np.inf], (1, 3, 5)).tolist() == [0.5, 0.75, 0.75]
     assert mean_matching_accuracy([], (1, 3)).tolist() == [0, 0]
+
+
+def test_disparity_moves_a_left_point_to_the_left_in_the_right_image_and_rows_stay():
+    disparity = np.full((4, 8), np.inf)
+    disparity[2, 5] = 3
+    left = np.array([[5.2, 2], [4.9, 1.8], [5, 2], [4, 2], [7.4, 3.4]])
+    right = left - [[3, 0], [4, 0], [3, -2], [3, 0], [3, 0]]
+    assert disparity_errors_px(disparity, left, right) == pytest.approx([0, 1, 2, np.nan, np.nan], nan_ok=True)
+
+
+def test_correct_matches_count_the_threshold_itself_and_not_the_unknown():
+    assert count_correct([0.5, 2, 2.1, np.inf, np.nan], 2) == 2
+    assert count_correct([], 2) == 0
 
 
 def test_corner_error_of_a_shift_is_its_length_and_of_a_failure_infinite():

@@ -429,4 +429,4 @@ def test_lund_door_poses_and_camera_fit_the_photographs():
     truth = np.linalg.inv(sequence.world_from_cam0[6]) @ sequence.world_from_cam0[5]
     cameras = (sequence.camera0, sequence.camera0)
     error = np.median(epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, *cameras))
-    assert error < 0.6  # SIFT at half the size: 0.3 px
+    assert error < 0.2  # 0.07 px; the poses come from SIFT themselves

@@ -22,6 +22,25 @@ def transfer_errors_px(homography: np.ndarray, keypoints0: np.ndarray, keypoints
     return np.linalg.norm(warp_points(homography, keypoints0) - keypoints1, axis=1)
 
 
+def disparity_errors_px(disparity: np.ndarray, keypoints0: np.ndarray, keypoints1: np.ndarray) -> np.ndarray:
+    """Return (N,) distances in the rectified right image between where the left keypoints0 belong and keypoints1.
+
+    Args:
+        disparity: (H, W) x_left - x_right of the left pixels [px]. Where it is not finite the error is NaN: unknown.
+    """
+    rows, columns = np.array(np.shape(disparity)) - 1
+    x, y = (np.rint(np.asarray(keypoints0)[:, axis]).astype(int) for axis in (0, 1))
+    known = disparity[np.clip(y, 0, rows), np.clip(x, 0, columns)].astype(np.float64)
+    known[~np.isfinite(known)] = np.nan
+    offset = keypoints1 - keypoints0
+    return np.hypot(offset[:, 0] + known, offset[:, 1])
+
+
+def count_correct(errors_px: np.ndarray, threshold_px: float) -> int:
+    """Return how many matches have at most that error; an unknown error (NaN) is none."""
+    return int(np.count_nonzero(np.asarray(errors_px) <= threshold_px))
+
+
 def mean_matching_accuracy(errors_px: np.ndarray, thresholds_px: Sequence[float]) -> np.ndarray:
     """Return for each threshold the share of matches of one pair with at most that error; 0 without matches."""
     errors_px = np.asarray(errors_px, dtype=np.float64)
