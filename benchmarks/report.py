@@ -1,4 +1,4 @@
-"""What every result file says of its circumstances."""
+"""Tables and files of results, and what each says of its circumstances."""
 
 from __future__ import annotations
 
@@ -59,3 +59,13 @@ def write(name: str, text: str) -> Path:
     (RESULTS / name).write_text(text)
     print(text)
     return RESULTS / name
+
+
+def write_between(path: Path, name: str, text: str) -> None:
+    """Replace what stands in a Markdown file between `<!-- NAME begin -->` and `<!-- NAME end -->`."""
+    begin, end = (f'<!-- {name} {word} -->' for word in ('begin', 'end'))
+    before, has_begin, rest = path.read_text().partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
+        raise SystemExit(f'{path} has no lines "{begin}" and "{end}" in this order; put them where the text belongs')
+    path.write_text(f'{before}{begin}\n{text}\n{end}{after}')
