@@ -14,7 +14,7 @@ RUN := . scripts/environment.sh &&
 help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
 	@echo 'make test       set up all and run the tests'
-	@echo 'make test-slow  the heavy parity tests'
+	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files'
 	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some five minutes'
 	@echo 'make lint       check style'
 	@echo 'make docs       regenerate config/default.yaml and docs/parameters.md'
@@ -33,7 +33,7 @@ $(VENV)/.installed: setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.parity: $(VENV)/.installed
-	@echo 'Installing the peers that the parity tests compare with'
+	@echo 'Installing the peers and engines that the slow tests compare with'
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[ros,dev,parity]'
 	@touch $@
 

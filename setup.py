@@ -52,7 +52,7 @@ setup(
         ],
         'train': ['tensorboard'],
         'dev': ['pytest', 'ruff'],
-        'parity': ['kornia', 'transformers'],
+        'parity': ['kornia', 'onnx', 'onnxruntime', 'openvino', 'transformers'],
     },
     entry_points={'console_scripts': ['loftr_ros = loftr_ros.cli:main']},
 )
