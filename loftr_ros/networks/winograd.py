@@ -61,14 +61,16 @@ class WinogradConv3x3(nn.Module):
         """(B, C in, H, W) -> (B, C out, H, W), channels last in memory."""
         height, width = x.shape[2:]
         down, right = -height % TILE, -width % TILE  # fill the last tiles
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + right, 1, 1 + down))  # (B, H + 2, W + 2, C)
         out = x.new_empty(x.shape[0], height + down, width + right, self.weight.shape[2])
         tiles = (width + right) // TILE
-        rows_at_once = max(1, WORKSPACE // (36 * tiles * x.shape[1]))
-        for image, result in zip(padded, out, strict=True):
-            for start in range(0, (height + down) // TILE, rows_at_once):
-                stop = min(start + rows_at_once, (height + down) // TILE)
-                self._tile_rows(image[TILE * start : TILE * stop + 2], result[TILE * start : TILE * stop])
+        step = TILE * max(1, WORKSPACE // (36 * tiles * x.shape[1]))
+        for image, result in zip(x.permute(0, 2, 3, 1), out, strict=True):  # (H, W, C)
+            for start in range(0, height + down, step):
+                stop = min(start + step, height + down)
+                # Padded piece by piece, which spares a copy of the whole map.
+                padding = (0, 0, 1, 1 + right, max(1 - start, 0), max(stop + 1 - height, 0))
+                piece = F.pad(image[max(start - 1, 0) : stop + 1], padding)  # (stop - start + 2, W + 2, C)
+                self._tile_rows(piece, result[start:stop])
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
     def _tile_rows(self, image: Tensor, result: Tensor) -> None:
