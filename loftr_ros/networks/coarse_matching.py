@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from loftr_ros.networks.sinkhorn import log_marginals
+from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
 
 MASKED = -1e9
 """Similarity of a pair with a padded cell: finite, a row that is masked as a whole must not become NaN."""
@@ -34,6 +34,44 @@ class CoarseMatches(NamedTuple):
     cell0: Tensor  # (M,) int64, row-major cell of image 0
     cell1: Tensor  # (M,) int64, row-major cell of image 1
     confidence: Tensor  # (M,) float32
+
+
+class CoarseMatching(nn.Module):
+    """LoFTR's settings of this file, and its learnt dustbin.
+
+    Args:
+        match_type: 'dual_softmax', with `temperature`, or 'optimal_transport', with `sinkhorn_iterations` and
+            `dustbin_prefilter` (see match_optimal_transport).
+    """
+
+    def __init__(self, match_type: str, temperature: float, sinkhorn_iterations: int, dustbin_prefilter: bool):
+        super().__init__()
+        self.match_type, self.temperature = match_type, temperature
+        self.sinkhorn_iterations, self.dustbin_prefilter = sinkhorn_iterations, dustbin_prefilter
+        if match_type == 'optimal_transport':
+            self.bin_score = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, tokens0, tokens1, mask0, mask1, threshold, eligible0, eligible1) -> CoarseMatches:
+        """Return the matches of (B, L, C) with (B, S, C); masks and eligible cells are (B, L) and (B, S) bool."""
+        similarity = self._similarity(tokens0, tokens1, mask0, mask1)
+        if self.match_type == 'dual_softmax':
+            return match_dual_softmax(similarity, threshold, eligible0, eligible1)
+        return match_optimal_transport(
+            similarity, self.bin_score, self.sinkhorn_iterations, threshold, eligible0, eligible1,
+            self.dustbin_prefilter,
+        )  # fmt: skip
+
+    def log_confidence(self, tokens0, tokens1, mask0=None, mask1=None) -> Tensor:
+        """Return the dense log P, differentiable: (B, L, S); with dustbins (B, L + 1, S + 1), these last."""
+        similarity = self._similarity(tokens0, tokens1, mask0, mask1)
+        if self.match_type == 'dual_softmax':
+            return log_dual_softmax(similarity)
+        return log_optimal_transport(dense_similarity(similarity), self.bin_score, self.sinkhorn_iterations)
+
+    def _similarity(self, tokens0, tokens1, mask0, mask1) -> Similarity:
+        # Optimal transport has no temperature: the dustbin's score is learnt at the scale of the similarities.
+        temperature = self.temperature if self.match_type == 'dual_softmax' else 1.0
+        return Similarity(tokens0, tokens1, temperature, mask0, mask1)
 
 
 class Similarity:

@@ -1,8 +1,9 @@
 """LoFTR: Detector-Free Local Feature Matching with Transformers (Sun et al., CVPR 2021, arXiv 2104.00680).
 
-Section numbers are those of the paper; its local feature CNN (3.1) is resnet_fpn.py. Modules carry the names of the
-authors' checkpoints, which load strictly. Coordinates are (x, y) in pixels of the input image, the centre of its
-top-left pixel at (0, 0): the coarse cell in column c and row r lies at (8 c, 8 r), as in the authors' code.
+Section numbers are those of the paper; its local feature CNN (3.1) is resnet_fpn.py, its coarse-level matching (3.3)
+coarse_matching.py. Modules carry the names of the authors' checkpoints, which load strictly. Coordinates are (x, y) in
+pixels of the input image, the centre of its top-left pixel at (0, 0): the coarse cell in column c and row r lies at
+(8 c, 8 r), as in the authors' code.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loftr_ros.errors import InputError
-from loftr_ros.networks import coarse_matching
+from loftr_ros.networks.coarse_matching import CoarseMatching, away_from_border
 from loftr_ros.networks.resnet_fpn import ResNetFpn
-from loftr_ros.networks.sinkhorn import log_optimal_transport
 
 COARSE_STRIDE, FINE_STRIDE = 8, 2
 """Pixels between the cells of the coarse and of the fine map."""
@@ -186,43 +186,6 @@ class Transformer(nn.Module):
         return x0, x1
 
 
-# --- 3.3 Coarse-level matches ---------------------------------------------------------------------------------------
-
-
-class CoarseMatching(nn.Module):
-    """Settings and the learnt dustbin of coarse_matching.py."""
-
-    def __init__(self, match_type: str, temperature: float, sinkhorn_iterations: int, dustbin_prefilter: bool):
-        super().__init__()
-        self.match_type, self.temperature = match_type, temperature
-        self.sinkhorn_iterations, self.dustbin_prefilter = sinkhorn_iterations, dustbin_prefilter
-        if match_type == 'optimal_transport':
-            self.bin_score = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, tokens0, tokens1, mask0, mask1, threshold, eligible0, eligible1):
-        """Return CoarseMatches of (B, L, C) with (B, S, C)."""
-        similarity = self._similarity(tokens0, tokens1, mask0, mask1)
-        if self.match_type == 'dual_softmax':
-            return coarse_matching.match_dual_softmax(similarity, threshold, eligible0, eligible1)
-        return coarse_matching.match_optimal_transport(
-            similarity, self.bin_score, self.sinkhorn_iterations, threshold, eligible0, eligible1,
-            self.dustbin_prefilter,
-        )  # fmt: skip
-
-    def log_confidence(self, tokens0, tokens1, mask0=None, mask1=None) -> Tensor:
-        """Return the dense log probabilities, as LoftrTraining has them."""
-        similarity = self._similarity(tokens0, tokens1, mask0, mask1)
-        if self.match_type == 'dual_softmax':
-            return coarse_matching.log_dual_softmax(similarity)
-        scores = coarse_matching.dense_similarity(similarity)
-        return log_optimal_transport(scores, self.bin_score, self.sinkhorn_iterations)
-
-    def _similarity(self, tokens0, tokens1, mask0, mask1) -> coarse_matching.Similarity:
-        # Optimal transport has no temperature: the dustbin's score is learnt at the scale of the similarities.
-        temperature = self.temperature if self.match_type == 'dual_softmax' else 1.0
-        return coarse_matching.Similarity(tokens0, tokens1, temperature, mask0, mask1)
-
-
 # --- 3.4 Coarse-to-fine module --------------------------------------------------------------------------------------
 
 
@@ -339,8 +302,8 @@ class LoFTR(nn.Module):
         height1, width1 = features1.coarse.shape[1:3]
         tokens0, tokens1 = self.transform(features0, features1)
         device = tokens0.device
-        eligible0 = coarse_matching.away_from_border(batch, height0, width0, border, features0.mask, device)
-        eligible1 = coarse_matching.away_from_border(batch, height1, width1, border, features1.mask, device)
+        eligible0 = away_from_border(batch, height0, width0, border, features0.mask, device)
+        eligible1 = away_from_border(batch, height1, width1, border, features1.mask, device)
         batch_index, cell0, cell1, confidence = self.coarse_matching(
             tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1
         )
