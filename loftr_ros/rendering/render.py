@@ -60,17 +60,18 @@ def _visible(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int], dtyp
     """Return inverse depth [1/m] and the number of the nearest face (-1: none), both of `size`."""
     inverse_depth = np.zeros(size, dtype)
     index = np.full(size, -1, np.int32)
-    numbers = _in_view(frames, matrix, size)
-    for number, pixel_map in zip(numbers, _pixel_maps(frames[numbers], matrix), strict=True):
-        window = _window(frames[number], matrix, size)
-        if window is None:
-            continue
-        top, bottom, left, right = window
-        x = np.arange(left, right, dtype=dtype)
-        y = np.arange(top, bottom, dtype=dtype)[:, None]
-        a, b, c = ((dtype(row[0]) * x)[None] + (dtype(row[1]) * y + dtype(row[2])) for row in pixel_map)
+    numbers, windows = _windows(frames, matrix, size)
+    columns, rows = np.arange(size[1], dtype=dtype), np.arange(size[0], dtype=dtype)[:, None]
+    pixel_maps = _pixel_maps(frames[numbers], matrix).astype(dtype)
+    for number, (top, bottom, left, right), pixel_map in zip(numbers, windows.tolist(), pixel_maps, strict=True):
+        x, y = columns[left:right], rows[top:bottom]
         nearest = inverse_depth[top:bottom, left:right]
-        hit = (a >= 0) & (a <= c) & (b >= 0) & (b <= c) & (c > nearest) & (c < 1 / NEAR_M)
+        c = pixel_map[2, 0] * x + (pixel_map[2, 1] * y + pixel_map[2, 2])
+        hit = (c > nearest) & (c < 1 / NEAR_M)
+        if not hit.any():  # hidden by faces before
+            continue
+        a, b = (row[0] * x + (row[1] * y + row[2]) for row in pixel_map[:2])
+        hit &= (a >= 0) & (a <= c) & (b >= 0) & (b <= c)
         np.copyto(nearest, c, where=hit)
         np.copyto(index[top:bottom, left:right], number, where=hit)
     return inverse_depth, index
@@ -82,12 +83,28 @@ def _corners(frames: np.ndarray) -> np.ndarray:
     return np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], axis=-2)
 
 
-def _in_view(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the numbers of the faces that do not lie wholly outside one side of the view."""
+def _windows(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers (N,) of the faces in sight, and (N, 4) rows [top, bottom) and columns [left, right) of each.
+
+    Faces wholly outside one side of the view are left out before the costlier division and clipping.
+    """
     x, y, z = np.moveaxis(_corners(frames) @ matrix.T, -1, 0)  # (F, 4): pixel times depth, and depth
     height, width = size
     outside = (z < NEAR_M, x < -0.5 * z, x > (width - 0.5) * z, y < -0.5 * z, y > (height - 0.5) * z)
-    return np.flatnonzero(~np.any([side.all(axis=1) for side in outside], axis=0))
+    numbers = np.flatnonzero(~np.any([side.all(axis=1) for side in outside], axis=0))
+    x, y, z = x[numbers], y[numbers], z[numbers]
+    near = np.flatnonzero((z < NEAR_M).any(axis=1))
+    z[near] = 1.0  # any: their bounds follow from the part before the near plane
+    pixels = np.stack([x / z, y / z], axis=-1)  # (N, 4, 2)
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    for row in near:
+        corners = _clip_near(_corners(frames[numbers[row]])) @ matrix.T
+        pixels = corners[:, :2] / corners[:, 2:]
+        low[row], high[row] = pixels.min(axis=0), pixels.max(axis=0)
+    left, top = np.clip(np.floor(low), 0, (width, height)).astype(int).T
+    right, bottom = np.clip(np.floor(high) + 1, 0, (width, height)).astype(int).T
+    seen = (top < bottom) & (left < right)
+    return numbers[seen], np.stack([top, bottom, left, right], axis=1)[seen]
 
 
 def _pixel_maps(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -98,22 +115,6 @@ def _pixel_maps(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     maps = np.linalg.inv(products)
     maps[thin] = np.nan
     return maps
-
-
-def _window(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Return rows [top, bottom) and columns [left, right) that hold the face, or None when it is out of sight."""
-    corners = _corners(frame)
-    before = corners[:, 2] >= NEAR_M
-    if not before.any():
-        return None
-    if not before.all():
-        corners = _clip_near(corners)
-    pixels = corners @ matrix.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
-    height, width = size
-    left, top = np.clip(np.floor(pixels.min(axis=0)), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.floor(pixels.max(axis=0)) + 1, 0, (width, height)).astype(int)
-    return (top, bottom, left, right) if top < bottom and left < right else None
 
 
 def _clip_near(corners: np.ndarray) -> np.ndarray:
