@@ -109,7 +109,7 @@ class PoseSet(PairSet):
     def cells(self, rows: list[tuple]) -> list:
         rotation, direction, total, *counts = np.array(rows, np.float64).T
         medians = [float(np.median(errors)) for errors in (rotation, direction)]
-        return [_auc(total), *medians, *(int(np.median(c)) for c in counts), int(np.isinf(total).sum())]
+        return [_auc(total), *medians, *(round(float(np.median(c))) for c in counts), int(np.isinf(total).sum())]
 
     def summary(self, rows: list[tuple]) -> str:
         total, correct = np.array(rows, np.float64)[:, [2, 4]].T
@@ -158,7 +158,7 @@ class HomographySet(PairSet):
 
     def cells(self, rows: list[tuple]) -> list:
         *accuracy, corner, correct, matches = np.array(rows, np.float64).T
-        counts = [int(np.median(count)) for count in (correct, matches)]
+        counts = [round(float(np.median(count))) for count in (correct, matches)]
         return [_slashed(np.mean(accuracy, axis=1)), _slashed(error_auc(corner, (3, 5, 10))), *counts]
 
     def summary(self, rows: list[tuple]) -> str:
@@ -250,7 +250,7 @@ def _plain_rooms(data: Path) -> list[PairSet]:
         for name, image0, image1, truth, camera in plain_room_pairs(PLAIN_PAIRS):
             yield Pair(name, image0, image1, truth, camera)
 
-    return [PlainRoomSet('plain rooms (rendered)', PLAIN_PAIRS, pairs)]
+    return [PlainRoomSet('plain rooms, rendered', PLAIN_PAIRS, pairs)]
 
 
 SETS = {
