@@ -6,11 +6,14 @@ rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from rcl_interfaces.msg import ParameterType, ParameterValue  # noqa: E402
 from test_matchers import texture  # noqa: E402
 from test_node import SECOND_NS, Camera  # noqa: E402
 from tiny_networks import SETTINGS, save_tiny  # noqa: E402
 
 from loftr_ros.datatypes import Camera as Calibration  # noqa: E402
+from loftr_ros.matchers.precision import CPU_UNITS, cpu_flags  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -35,3 +38,21 @@ def test_a_network_matches_over_dds(tmp_path, name):
         np.testing.assert_allclose(np.median(points0 - points1, axis=0), [SHIFT, 0], atol=3)
         robot.wait(lambda: robot.diagnostics.get('matcher') == message.matcher, 'the matcher in the diagnostics')
         assert (robot.diagnostics['processed'], robot.diagnostics['dropped']) == ('2', '0')
+
+
+@pytest.mark.skipif(not CPU_UNITS[torch.bfloat16] & cpu_flags(), reason='needs a CPU with bf16 units')
+def test_the_precision_of_a_matcher_leaves_the_diagnostics_with_it(tmp_path):
+    calibration = Calibration(np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]]), 160, 120)
+    image = texture(120, 160)
+    parameters = {'matcher.name': 'loftr', 'matcher.weights': save_tiny('loftr', tmp_path), 'matcher.precision': 'bf16'}
+    with Camera(tmp_path, parameters) as robot:
+        for number in range(2):
+            robot.send(image, calibration, (number + 1) * SECOND_NS, 'mono8')
+        robot.wait(lambda: 'precision' in robot.diagnostics, 'the precision in the diagnostics')
+        assert robot.diagnostics['precision'].startswith('bf16, drift')
+        text = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value='fp32')
+        assert robot.set('matcher.precision', text).successful
+        for number in range(2, 4):
+            robot.send(image, calibration, (number + 1) * SECOND_NS, 'mono8')
+        robot.wait(lambda: 'precision' not in robot.diagnostics, 'the precision to leave the diagnostics')
+        assert robot.diagnostics['matcher'] == 'loftr:tiny_loftr'

@@ -20,7 +20,8 @@ class Statistics:
     def __init__(self):
         self._lock = threading.Lock()
         self.counts = dict.fromkeys(self.COUNTERS, 0)
-        self.values: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+        self.last_pair: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._times = {name: collections.deque(maxlen=200) for name in ('match_ms', 'pose_ms', 'age_ms')}
 
@@ -31,7 +32,12 @@ class Statistics:
     def note(self, **values) -> None:
         """Keep the latest value of each name."""
         with self._lock:
-            self.values.update({name: str(value) for name, value in values.items()})
+            self.notes.update({name: str(value) for name, value in values.items()})
+
+    def note_pair(self, **values) -> None:
+        """Keep what the last pair says, and nothing of the pairs before: a matcher may have been changed since."""
+        with self._lock:
+            self.last_pair = {name: str(value) for name, value in values.items()}
 
     def time(self, **times_ms: float) -> None:
         with self._lock:
@@ -58,9 +64,9 @@ class Statistics:
                 level, message = DiagnosticStatus.ERROR, '; '.join(self.errors.values())
             elif waiting_for:
                 level, message = DiagnosticStatus.ERROR, f'No data: {waiting_for}'
-            elif self.values.get('status', 'OK').startswith('TOO_FEW'):
+            elif self.last_pair.get('status', 'OK').startswith('TOO_FEW'):
                 level, message = DiagnosticStatus.WARN, 'The last pair gave no pose.'
-            pairs = {**self.values, **self.counts}
+            pairs = {**self.last_pair, **self.notes, **self.counts}
             pairs.update({f'received {topic}': number for topic, number in received.items()})
             for kind, times in self._times.items():
                 if times:

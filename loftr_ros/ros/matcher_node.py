@@ -169,7 +169,7 @@ class MatcherNode(Node):
         if isinstance(result.pose, PoseFailure):
             self.statistics.count('failed_poses')
         self.statistics.time(match_ms=1e3 * result.match_s, pose_ms=1e3 * result.pose_s, age_ms=1e3 * age_s)
-        self.statistics.note(
+        self.statistics.note_pair(
             matcher=self._front_end.matcher.name,
             status=status,
             matches=len(result.matches),
