@@ -13,6 +13,7 @@ from loftr_ros.rendering import (
     bake_light,
     box,
     furnished_room,
+    height_field,
     look_along,
     render,
     room_trajectory,
@@ -98,6 +99,44 @@ def test_depth_of_the_faces_of_a_box_seen_in_world_axes():
     columns = np.flatnonzero(depth[24])
     # Its sides lie at +-0.5 m * 100 px / 2.5 m = +-20 px of the centre 31.5.
     assert (columns[0], columns[-1]) == (12, 51)
+
+
+def test_depth_of_a_roof_seen_from_above():
+    """Two slopes h = 1 - 0.4 |x| below a camera 3 m up: a ray (X, Y, 1) meets them at z = (3 - 1) / (1 - 0.4 |X|)."""
+    roof = height_field((-2, 1.5, 0), (4, 0, 0), (0, -3, 0), [[0.2, 1.0, 0.2]] * 3, plain(80))
+    world_from_cam = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 3], [0, 0, 0, 1.0]])
+    _, depth = render(Scene(tuple(roof)), CAMERA, world_from_cam)
+    x = np.abs(np.arange(64) - 31.5) / 100
+    assert np.allclose(depth, 2 / (1 - 0.4 * x)[None], rtol=1e-6)  # float32
+
+
+def test_every_point_of_a_relief_lies_between_the_heights_around_it():
+    heights = np.random.default_rng(0).uniform(0, 0.5, (6, 9))
+    scene = Scene(tuple(height_field((-2, -1, 0), (4, 0, 0), (0, 2, 0), heights, plain(80))))
+    world_from_cam = look_along((-1.8, 0.1, 1.2), yaw=0.2, pitch=0.6)
+    _, depth = render(scene, CAMERA, world_from_cam)
+    y, x = np.nonzero(depth)
+    assert len(x) > 1500
+    rays = np.linalg.inv(CAMERA.matrix) @ np.stack([x, y, np.ones_like(x)])
+    world = world_from_cam[:3, :3] @ (rays * depth[y, x]) + world_from_cam[:3, 3:]
+    u, v = (world[0] + 2) / 4 * 8, (world[1] + 1) / 2 * 5
+    i, j = np.floor(v).astype(int), np.floor(u).astype(int)
+    u, v = u - j, v - i
+    upper = u + v > 1  # the half of the cell around its far corner
+    near = heights[i, j] + u * (heights[i, j + 1] - heights[i, j]) + v * (heights[i + 1, j] - heights[i, j])
+    far = heights[i + 1, j + 1]
+    far = far + (1 - u) * (heights[i + 1, j] - far) + (1 - v) * (heights[i, j + 1] - far)
+    assert upper.any() and not upper.all()
+    assert np.abs(np.where(upper, far, near) - world[2]).max() < 1e-5  # float32 depth of 3 m along slanted rays
+
+
+def test_the_texture_of_a_flat_relief_is_that_of_one_face():
+    image = random_image(32, 48)
+    one = aligned_plane(1.0, image, 6, 6)
+    flat = height_field(one.origin, one.edge_u, one.edge_v, np.zeros((4, 5)), one.texture)
+    (expected, _), (shown, depth) = (render(Scene(tuple(faces)), CAMERA, HERE, 1) for faces in ([one], flat))
+    assert (depth[6:38, 6:54] == 1.0).all(), 'no pixel is lost between triangles'
+    assert np.abs(shown.astype(int) - expected).max() <= 3  # cv2.remap rounds places to 1/32 texel
 
 
 def test_look_along_keeps_ros_axes():
@@ -238,6 +277,8 @@ def test_errors_say_what_to_do():
         render(Scene(()), Camera(np.diag([100, 100, 1]), 8, 8, [0.1, 0, 0, 0]), HERE)
     with pytest.raises(InputError, match='no area'):
         Face((0, 0, 1), (1, 0, 0), (2, 0, 0), plain(1))
+    with pytest.raises(InputError, match='heights must be'):
+        height_field((0, 0, 0), (1, 0, 0), (0, 1, 0), [[1.0, 2.0]], plain(1))
     with pytest.raises(InputError, match='supersample'):
         render(Scene(()), CAMERA, HERE, supersample=0)
 

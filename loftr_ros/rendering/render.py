@@ -48,7 +48,7 @@ def render(
     frames[:, :, 2] += cam_from_world[:3, 3]
 
     size = (camera.height, camera.width)
-    inverse_depth, index = _visible(frames, camera.matrix, size, np.float64)
+    inverse_depth, index = _visible(frames, scene.reach, camera.matrix, size, np.float64)
     depth = np.divide(1.0, inverse_depth, out=np.zeros_like(inverse_depth), where=index >= 0).astype(np.float32)
     image = _draw(scene, frames, camera.matrix, index, supersample)
     if noise_sigma > 0:
@@ -56,7 +56,9 @@ def render(
     return np.clip(np.rint(image, out=image), 0, 255, out=image).astype(np.uint8), depth
 
 
-def _visible(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int], dtype) -> tuple[np.ndarray, np.ndarray]:
+def _visible(
+    frames: np.ndarray, reach: np.ndarray, matrix: np.ndarray, size: tuple[int, int], dtype
+) -> tuple[np.ndarray, np.ndarray]:
     """Return inverse depth [1/m] and the number of the nearest face (-1: none), both of `size`."""
     inverse_depth = np.zeros(size, dtype)
     index = np.full(size, -1, np.int32)
@@ -72,6 +74,8 @@ def _visible(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int], dtyp
             continue
         a, b = (row[0] * x + (row[1] * y + row[2]) for row in pixel_map[:2])
         hit &= (a >= 0) & (a <= c) & (b >= 0) & (b <= c)
+        if reach[number] < 2:
+            hit &= a + b <= c
         np.copyto(nearest, c, where=hit)
         np.copyto(index[top:bottom, left:right], number, where=hit)
     return inverse_depth, index
@@ -138,7 +142,11 @@ def _draw(scene: Scene, frames: np.ndarray, matrix: np.ndarray, index: np.ndarra
     scale = supersample
     # The centre of the first small pixel lies at -0.5 + 0.5 / scale of the large one.
     fine_matrix = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]]) @ matrix
-    fine = index if scale == 1 else _visible(frames, fine_matrix, (scale * height, scale * width), np.float32)[1]
+    fine = (
+        index
+        if scale == 1
+        else _visible(frames, scene.reach, fine_matrix, (scale * height, scale * width), np.float32)[1]
+    )
     parts = fine.reshape(height, scale, width, scale).swapaxes(1, 2).reshape(-1, scale * scale)
     mixed = (parts != index.reshape(-1, 1)).any(axis=1)
     offset_y, offset_x = np.divmod(np.arange(scale * scale, dtype=np.float32), scale)

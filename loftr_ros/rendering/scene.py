@@ -1,4 +1,4 @@
-"""What a scene is made of: textured parallelograms with baked light, and boxes of six of them."""
+"""What a scene is made of: textured parallelograms and triangles with baked light; boxes and height fields of them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Texture:
 class Face:
     """The parallelogram `origin + u * edge_u + v * edge_v`, u and v in [0, 1], seen from both sides.
 
+    With `triangle` only its half with u + v <= 1.
+
     Args:
         origin: (3,) corner where the texture's top-left corner lies [m, world].
         edge_u: (3,) along the texture's rows. edge_v: (3,) along its columns, downwards [m].
@@ -54,6 +56,7 @@ class Face:
     tiles: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     light: np.ndarray | None = None
+    triangle: bool = False
 
     def __post_init__(self):
         for name in ('origin', 'edge_u', 'edge_v'):
@@ -78,6 +81,11 @@ class Scene:
         if not self.faces:
             return np.empty((0, 3, 3))
         return np.stack([np.stack([face.edge_u, face.edge_v, face.origin], axis=1) for face in self.faces])
+
+    @functools.cached_property
+    def reach(self) -> np.ndarray:
+        """(F,) the largest u + v on every face: 1 for a triangle, 2 for a parallelogram."""
+        return np.array([1.0 if face.triangle else 2.0 for face in self.faces])
 
 
 def look_along(position, yaw: float, pitch: float = 0.0) -> np.ndarray:
@@ -128,6 +136,33 @@ def box(center, size, textures, yaw: float = 0.0, tile_m: float | None = None, u
     return faces
 
 
+def height_field(origin, edge_u, edge_v, heights, texture: Texture, tiles=(1.0, 1.0)) -> list[Face]:
+    """Return the triangles of a relief: exactly the surface that is linear between its heights.
+
+    Args:
+        origin, edge_u, edge_v, tiles: of the base, a parallelogram like a Face's.
+        heights: (R, C) above the base along z [m], row by row along edge_u, from corner to corner; R and C at least 2.
+    """
+    heights = np.asarray(heights, np.float64)
+    if heights.ndim != 2 or min(heights.shape) < 2:
+        raise InputError(f'heights must be (R, C), both at least 2, got shape {heights.shape}')
+    rows, columns = heights.shape[0] - 1, heights.shape[1] - 1
+    u, v = np.linspace(0, 1, columns + 1)[None, :, None], np.linspace(0, 1, rows + 1)[:, None, None]
+    points = np.asarray(origin, np.float64) + u * np.asarray(edge_u) + v * np.asarray(edge_v)
+    points[..., 2] += heights
+    step = np.array([tiles[0] / columns, tiles[1] / rows])
+    faces = []
+    for row in range(rows):
+        for column in range(columns):
+            # Two halves of a cell, the second from the opposite corner backwards.
+            for i, j, sign in ((row, column, 1), (row + 1, column + 1, -1)):
+                corner = points[i, j]
+                edges = points[i, j + sign] - corner, points[i + sign, j] - corner
+                offset = (j * step[0], i * step[1])
+                faces.append(Face(corner, *edges, texture, tuple(sign * step), offset, triangle=True))
+    return faces
+
+
 def bake_light(
     scene: Scene, lights, ambient: float = 0.45, cell_m: float = 0.2, reach_m: float = 3.0, shadows: bool = True
 ) -> Scene:
@@ -154,7 +189,7 @@ def bake_light(
         cosine = np.abs((rays * normals).sum(axis=1)) / np.maximum(distance, 1e-9)
         lit = intensity * cosine / (1.0 + (distance / reach_m) ** 2)
         if shadows:
-            lit *= ~_in_shadow(scene.frames, np.asarray(position, np.float64), rays)
+            lit *= ~_in_shadow(scene, np.asarray(position, np.float64), rays)
         brightness += lit.astype(np.float32)
     ends = np.cumsum([h * w for h, w in shapes])[:-1]
     maps = [values.reshape(shape) for values, shape in zip(np.split(brightness, ends), shapes, strict=True)]
@@ -177,19 +212,19 @@ def _normal(face: Face) -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
-def _in_shadow(frames: np.ndarray, lamp: np.ndarray, rays: np.ndarray) -> np.ndarray:
+def _in_shadow(scene: Scene, lamp: np.ndarray, rays: np.ndarray) -> np.ndarray:
     """(N,) bool: whether a face stands between the lamp and lamp + ray.
 
     With the lamp as the eye, ray = c * (u * edge_u + v * edge_v + origin - lamp): c > 1 is a face before the point.
     """
-    shifted = frames.copy()
+    shifted = scene.frames.copy()
     shifted[:, :, 2] -= lamp
     shadow = np.zeros(len(rays), bool)
     rays = rays.T
-    for frame in shifted:
+    for frame, reach in zip(shifted, scene.reach, strict=True):
         if abs(np.linalg.det(frame)) < 1e-12:  # the lamp lies in the plane of the face
             continue
         a, b, c = np.linalg.inv(frame) @ rays
         # 1 % of the distance: a face does not darken itself, nor a picture the wall that it hangs on.
-        shadow |= (c > 1.01) & (a >= 0) & (a <= c) & (b >= 0) & (b <= c)
+        shadow |= (c > 1.01) & (a >= 0) & (a <= c) & (b >= 0) & (b <= c) & (a + b <= reach * c)
     return shadow
