@@ -12,7 +12,7 @@ from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import DataConfig, HomographyConfig, PanoramaConfig, SceneConfig
 from loftr_ros.training.data import PairDataset, find_images, is_held_back
 from loftr_ros.training.homography import homography_points, panorama_pair, photograph_pair
-from loftr_ros.training.scenes import boxes, scene_pair
+from loftr_ros.training.scenes import boxes, relief, scene_pair
 
 SIZE = (96, 128)
 
@@ -93,14 +93,24 @@ def test_a_panorama_shows_the_same_at_corresponding_places(seed):
     assert returning_error_px(pair).max() < 0.05
 
 
+def photographs():
+    return [cv2.cvtColor(smooth_photograph(seed=seed), cv2.COLOR_GRAY2BGR) for seed in range(6)]
+
+
 @pytest.fixture(scope='module')
 def box_scene():
-    return boxes(0, [cv2.cvtColor(smooth_photograph(seed=seed), cv2.COLOR_GRAY2BGR) for seed in range(6)])
+    return boxes(0, photographs())
 
 
+@pytest.fixture(scope='module')
+def relief_scene():
+    return relief(0, photographs())
+
+
+@pytest.mark.parametrize('kind', ['box_scene', 'relief_scene'])
 @pytest.mark.parametrize('wide', [0.0, 1.0])
-def test_a_rendered_scene_shows_the_same_at_corresponding_places(box_scene, wide):
-    scene, where = box_scene
+def test_a_rendered_scene_shows_the_same_at_corresponding_places(request, kind, wide):
+    scene, where = request.getfixturevalue(kind)
     config = dataclasses.replace(SceneConfig(), wide=wide)
     pair = scene_pair(scene, SIZE, np.random.default_rng(3), config, where)
     assert is_seen(pair).mean() >= config.min_overlap

@@ -40,7 +40,10 @@ class SceneConfig:
     """Rendered scenes."""
 
     pairs_per_scene: int = setting(32, 'samples in a row that share a scene, if they are rendered', minimum=1)
-    rooms: float = setting(0.3, 'share of furnished rooms; the others are boxes with photographs', minimum=0, maximum=1)
+    rooms: float = setting(0.3, 'share of furnished rooms', minimum=0, maximum=1)
+    relief: float = setting(
+        0.15, 'share of hilly ground; what it and `rooms` leave are boxes with photographs', minimum=0, maximum=1
+    )
     wide: float = setting(0.4, 'share of wide baselines; the others are neighbouring frames', minimum=0, maximum=1)
     min_overlap: float = setting(0.15, 'least share of image 0 that image 1 sees as well', minimum=0, maximum=1)
 

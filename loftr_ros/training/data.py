@@ -135,11 +135,13 @@ class PairDataset(Dataset):
 
     def _build_scene(self, seed: int):
         rng = np.random.default_rng(seed)
-        if rng.random() < self.config.scene.rooms:
+        kind = rng.random()
+        if kind < self.config.scene.rooms:
             return scenes.room(seed)
+        make = scenes.relief if kind < self.config.scene.rooms + self.config.scene.relief else scenes.boxes
         count = min(TEXTURES_OF_A_SCENE, len(self.photographs))
         chosen = rng.choice(len(self.photographs), count, replace=False) if count else ()
-        return scenes.boxes(seed, [read_colour(self.photographs[i]) for i in chosen])
+        return make(seed, [read_colour(self.photographs[i]) for i in chosen])
 
     @property
     def _size(self) -> tuple[int, int]:

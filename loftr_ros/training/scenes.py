@@ -1,14 +1,25 @@
-"""Pairs from rendered scenes, with parallax and occlusion: furnished rooms, and boxes covered with photographs."""
+"""Pairs from rendered scenes, with parallax and occlusion: furnished rooms; boxes and relief under photographs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Camera
-from loftr_ros.rendering import Face, Scene, Texture, bake_light, box, furnished_room, look_along, render, textures
+from loftr_ros.rendering import (
+    Face,
+    Scene,
+    Texture,
+    bake_light,
+    box,
+    furnished_room,
+    height_field,
+    look_along,
+    render,
+    textures,
+)
 from loftr_ros.rendering.rooms import CAMERA_HEIGHT_M, LOOP_M
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import SceneConfig
@@ -17,6 +28,9 @@ from loftr_ros.training.supervision import points_from_depth
 
 DEPTH_TOLERANCE = 0.01
 """Largest relative difference of exact depths that still are one surface."""
+
+HALF_M, WALL_M, HILL_M = 4.0, 3.5, 1.2
+"""Half of the ground's side, height of the walls around it, highest hills."""
 
 ATTEMPTS = 8
 """Second cameras that are tried until one sees enough of the first image."""
@@ -73,33 +87,56 @@ def room(seed: int) -> tuple[Scene, object]:
 
 
 def boxes(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
-    """Return boxes on a floor before walls, covered with photographs uint8 (H, W[, 3]), and where cameras stand.
-
-    Without photographs the textures of the furnished room serve.
-    """
+    """Return boxes on a floor before walls, covered with photographs uint8 (H, W[, 3]), and where cameras stand."""
     rng = np.random.default_rng((seed, 1))
-    covers = [Texture(image) for image in photographs] or [
-        Texture(make(rng)) for make in (textures.plaster, textures.bricks, textures.poster, textures.carpet) * 2
-    ]
-
-    def cover() -> Texture:
-        return covers[int(rng.integers(len(covers)))]
-
-    half, height = 4.0, 3.5
-    faces = [Face((-half, half, 0), (2 * half, 0, 0), (0, -2 * half, 0), cover(), (2, 2))]
-    for angle in np.arange(4) * np.pi / 2:
-        turn = rotation((0, 0, angle))
-        for part in (0.0, 0.5):  # two unlike pictures side by side
-            corner = turn @ (half, half * (1 - 2 * part), height)
-            faces.append(Face(corner, turn @ (0, -half, 0), (0, 0, -height), cover()))
+    cover = _covers(rng, photographs)
+    faces = [Face((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), cover(), (2, 2)), *_walls(cover)]
     for _ in range(int(rng.integers(15, 35))):
         reach, bearing = rng.uniform(1.6, 3.4), rng.uniform(-np.pi, np.pi)
         place = (reach * np.cos(bearing), reach * np.sin(bearing), rng.choice([0.0, rng.uniform(0, 2)]))
         size = np.exp(rng.uniform(np.log(0.15), np.log(1.3), 3))
         faces += box(place, size, (cover(), cover(), cover()), rng.uniform(-np.pi, np.pi), underside=True)
+    return _lit(faces, rng), _between_boxes
+
+
+def relief(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
+    """Return hilly ground with some boxes before walls, covered like `boxes`, and where cameras stand above it."""
+    rng = np.random.default_rng((seed, 2))
+    cover = _covers(rng, photographs)
+    cells = int(rng.integers(8, 13))
+    heights = cv2.GaussianBlur(rng.standard_normal((cells + 1, cells + 1)), (0, 0), rng.uniform(0.6, 2.0))
+    heights *= rng.uniform(0.3, HILL_M) / np.ptp(heights)
+    heights -= heights.min()
+    ground = height_field((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), heights, cover(), (2, 2))
+    faces = [*ground, *_walls(cover)]
+    for _ in range(int(rng.integers(0, 8))):
+        size = np.exp(rng.uniform(np.log(0.3), np.log(1.5), 3))
+        faces += box((*rng.uniform(-3, 3, 2), 0), size, (cover(), cover(), cover()), rng.uniform(-np.pi, np.pi))
+    return _lit(faces, rng), _above_hills
+
+
+def _covers(rng: np.random.Generator, photographs: Sequence[np.ndarray]) -> Callable[[], Texture]:
+    """Return what draws one of the photographs; without photographs the textures of the furnished room serve."""
+    covers = [Texture(image) for image in photographs] or [
+        Texture(make(rng)) for make in (textures.plaster, textures.bricks, textures.poster, textures.carpet) * 2
+    ]
+    return lambda: covers[int(rng.integers(len(covers)))]
+
+
+def _walls(cover: Callable[[], Texture]) -> list[Face]:
+    faces = []
+    for angle in np.arange(4) * np.pi / 2:
+        turn = rotation((0, 0, angle))
+        for part in (0.0, 0.5):  # two unlike pictures side by side
+            corner = turn @ (HALF_M, HALF_M * (1 - 2 * part), WALL_M)
+            faces.append(Face(corner, turn @ (0, -HALF_M, 0), (0, 0, -WALL_M), cover()))
+    return faces
+
+
+def _lit(faces: list[Face], rng: np.random.Generator) -> Scene:
     lamps = [((*rng.uniform(-2, 2, 2), rng.uniform(2, 3.4)), rng.uniform(0.4, 0.9)) for _ in range(2)]
     background = tuple(int(value) for value in rng.integers(0, 256, 3))
-    return bake_light(Scene(tuple(faces), background), lamps), _between_boxes
+    return bake_light(Scene(tuple(faces), background), lamps)
 
 
 def _in_room(rng: np.random.Generator) -> np.ndarray:
@@ -114,6 +151,11 @@ def _in_room(rng: np.random.Generator) -> np.ndarray:
 def _between_boxes(rng: np.random.Generator) -> np.ndarray:
     position = (*rng.uniform(-1, 1, 2), rng.uniform(0.4, 2.2))
     return _rolled(look_along(position, rng.uniform(-np.pi, np.pi), rng.normal(0.1, 0.25)), rng)
+
+
+def _above_hills(rng: np.random.Generator) -> np.ndarray:
+    position = (*rng.uniform(-2, 2, 2), HILL_M + rng.uniform(0.5, 2.0))
+    return _rolled(look_along(position, rng.uniform(-np.pi, np.pi), rng.normal(0.5, 0.25)), rng)
 
 
 def _rolled(world_from_cam: np.ndarray, rng: np.random.Generator) -> np.ndarray:
