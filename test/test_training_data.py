@@ -108,6 +108,14 @@ def relief_scene():
 
 
 @pytest.mark.parametrize('kind', ['box_scene', 'relief_scene'])
+def test_a_photograph_covers_the_ground_once_and_is_not_drawn_out_beyond_its_border(request, kind):
+    scene, _where = request.getfixturevalue(kind)
+    for face in scene.faces:
+        ends = np.array([face.offset, np.add(face.offset, face.tiles)])
+        assert face.texture.tileable or (ends.min() > -1e-9 and ends.max() < 1 + 1e-9)
+
+
+@pytest.mark.parametrize('kind', ['box_scene', 'relief_scene'])
 @pytest.mark.parametrize('wide', [0.0, 1.0])
 def test_a_rendered_scene_shows_the_same_at_corresponding_places(request, kind, wide):
     scene, where = request.getfixturevalue(kind)

@@ -90,7 +90,7 @@ def boxes(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
     """Return boxes on a floor before walls, covered with photographs uint8 (H, W[, 3]), and where cameras stand."""
     rng = np.random.default_rng((seed, 1))
     cover = _covers(rng, photographs)
-    faces = [Face((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), cover(), (2, 2)), *_walls(cover)]
+    faces = [Face((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), cover()), *_walls(cover)]
     for _ in range(int(rng.integers(15, 35))):
         reach, bearing = rng.uniform(1.6, 3.4), rng.uniform(-np.pi, np.pi)
         place = (reach * np.cos(bearing), reach * np.sin(bearing), rng.choice([0.0, rng.uniform(0, 2)]))
@@ -107,7 +107,7 @@ def relief(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]
     heights = cv2.GaussianBlur(rng.standard_normal((cells + 1, cells + 1)), (0, 0), rng.uniform(0.6, 2.0))
     heights *= rng.uniform(0.3, HILL_M) / np.ptp(heights)
     heights -= heights.min()
-    ground = height_field((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), heights, cover(), (2, 2))
+    ground = height_field((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), heights, cover())
     faces = [*ground, *_walls(cover)]
     for _ in range(int(rng.integers(0, 8))):
         size = np.exp(rng.uniform(np.log(0.3), np.log(1.5), 3))
