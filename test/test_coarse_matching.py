@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip('torch')
 
 from loftr_ros.networks import coarse_matching as cm  # noqa: E402
+from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_  # noqa: E402
 from loftr_ros.networks.sinkhorn import log_optimal_transport  # noqa: E402
 
 
@@ -184,3 +185,28 @@ def test_optimal_transport_sends_the_unmatched_to_the_dustbin():
     p = log_optimal_transport(scores, torch.tensor(0.0), 100).exp()[0]
     assert p.argmax(1).tolist()[:3] == [1, 3, 0] and p.argmax(0).tolist()[:3] == [2, 0, 3]
     assert p[0, 1] > 0.95 and p[2, 0] > 0.95
+
+
+def test_columns_far_below_the_others_are_not_lost_to_underflow():
+    # Column 1 is best for row 1, but by e^-200 less similar than row 0 to column 0.
+    f0, f1 = torch.tensor([[[20.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[20.0, 0.0], [0.0, 1.0]]])
+    found = cm.match_dual_softmax(cm.Similarity(f0, f1, 1.0), 0.2)
+    assert found.cell0.tolist() == [0, 1] == found.cell1.tolist()
+    scores = f0 @ f1.transpose(1, 2) / 2
+    expected = (2 * scores - scores.logsumexp(1, keepdim=True) - scores.logsumexp(2, keepdim=True)).exp()
+    assert torch.allclose(found.confidence, expected[0].diagonal())
+
+
+def test_column_sums_of_blocks_equal_log_sum_exp():
+    scores = 5 * torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    sums, parts = ColumnSums(), []
+    for block in scores.clone().split(3, 1):
+        best, total = exponentiate_rows_(block)
+        sums.add(best, block)
+        parts.append(total)
+    assert sums.is_exact()
+    assert torch.allclose(sums.value(), scores.logsumexp(1), atol=1e-5)
+    assert torch.allclose(torch.cat(parts, 1), scores.logsumexp(2), atol=1e-5)
+    sums.add(torch.full((2, 1), 300.0), torch.full((2, 1, 5), 1e-35))
+    assert not sums.is_exact()
+    assert sums.is_exact(torch.zeros(2, 5, dtype=torch.bool))  # no column that counts

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_
 from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
 
 MASKED = -1e9
@@ -139,16 +140,17 @@ def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None,
     """
     sparse = threshold >= SPARSE_THRESHOLD
     log_rows = similarity.new_full((similarity.batch, similarity.rows), 0.0)
-    log_columns = RunningLogSumExp(similarity.new_full((similarity.batch, similarity.columns), -math.inf))
+    sums = ColumnSums()
     found = []
     for rows, block in similarity.blocks():
-        log_rows[:, rows] = torch.logsumexp(block, 2)
+        best, log_rows[:, rows] = exponentiate_rows_(block)
+        sums.add(best, block)
         if sparse:  # P is never above the soft-max of the row: nothing else can be a match or beat one
-            likely = block > (log_rows[:, rows] + math.log(threshold))[..., None]
-            batch_index, row, column = likely.nonzero().unbind(1)
-            found.append((batch_index, row + rows.start, column, block[batch_index, row, column]))
-        log_columns.add_(block)
-    log_columns = log_columns.value()
+            least = threshold * (log_rows[:, rows] - best).exp()
+            batch_index, row, column = (block > least[..., None]).nonzero().unbind(1)
+            score = block[batch_index, row, column].log() + best[batch_index, row]
+            found.append((batch_index, row + rows.start, column, score))
+    log_columns = sums.value() if sums.is_exact(similarity.valid1) else _log_columns(similarity)
     if not sparse:
         log_best, column, mutual = _mutual_maxima(similarity, 2.0, -log_rows, -log_columns)
         return _select(similarity, log_best.exp(), column, mutual, threshold, eligible0, eligible1)
@@ -157,6 +159,14 @@ def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None,
     above = confidence > threshold
     candidates = CoarseMatches(batch_index[above], row[above], column[above], confidence[above])
     return _eligible(_mutual_best(candidates, similarity), similarity, eligible0, eligible1)
+
+
+def _log_columns(similarity: Similarity) -> Tensor:
+    """Return the log-sum-exp of every column (B, S), whatever the range of the similarities."""
+    columns = RunningLogSumExp(similarity.new_full((similarity.batch, similarity.columns), -math.inf))
+    for _, block in similarity.blocks():
+        columns.add_(block)
+    return columns.value()
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ CELL = 8
 ROTARY_TRAINED_PX = 832
 """Longest side of the official training images; positions in longer images are squeezed to it."""
 
-_MATCHES_AT_ONCE = 1024
+_MATCHES_AT_ONCE = 256
 """Matches refined in one step, so that memory does not grow with their number."""
 
 

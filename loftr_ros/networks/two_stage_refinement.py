@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_
 from loftr_ros.networks.repvgg import Pyramid, conv_with, fold_batch_norm
 
 DENSE_ABOVE = 0.7
@@ -138,7 +139,7 @@ class TwoStageRefinement(nn.Module):
     def forward(self, windows: Windows) -> Refinement:
         """Return the refined places of M matches, in float32: in half precision, neighbouring pixels tie."""
         windows = Windows(*(window.float() for window in windows))
-        pixel0, pixel1 = self.nearest_pixels(self.pixel_log_confidence(windows))
+        pixel0, pixel1 = self.nearest_pixels(self._pixel_log_confidence_once(windows))
         features0, features1 = (w[..., -self.subpixel_channels :] for w in windows)
         match = torch.arange(len(pixel0), device=pixel0.device)
         around = self._around(pixel1)  # (M, 9)
@@ -148,14 +149,32 @@ class TwoStageRefinement(nn.Module):
 
     def pixel_log_confidence(self, windows: Windows) -> Tensor:
         """Return the log of the dual soft-max (M, w^2, w^2) of stage 1, normalised over the widened window."""
-        channels = windows.window0.shape[2]
-        features0, features1 = (w[..., : -self.subpixel_channels] for w in windows)
-        similarity = torch.matmul(features0 / channels, features1.transpose(1, 2))  # both divided by sqrt(C)
+        similarity = self._pixel_similarity(windows)
         total0 = similarity.logsumexp(2, keepdim=True)
         total1 = similarity.logsumexp(1, keepdim=True)
+        return self._without_margin(2 * similarity - total0 - total1)
+
+    def _pixel_log_confidence_once(self, windows: Windows) -> Tensor:
+        """Return `pixel_log_confidence`, for inference: in place, and with half of the exponentials."""
+        similarity = self._pixel_similarity(windows)
+        inner = self._without_margin(similarity)
+        best, total0 = exponentiate_rows_(similarity)
+        sums = ColumnSums()
+        sums.add(best, similarity)
+        if not sums.is_exact():
+            return self.pixel_log_confidence(windows)
+        total1 = self._without_margin(sums.value()[:, None])
+        return inner.mul_(2).sub_(total0[..., None]).sub_(total1)
+
+    def _pixel_similarity(self, windows: Windows) -> Tensor:
+        channels = windows.window0.shape[2]
+        features0, features1 = (w[..., : -self.subpixel_channels] for w in windows)
+        return torch.matmul(features0 / channels, features1.transpose(1, 2))  # both divided by sqrt(C)
+
+    def _without_margin(self, values: Tensor) -> Tensor:
+        """Return (M, N, w^2) of (M, N, (w + 2)^2), a copy."""
         side = self.window + 2
-        log_confidence = (2 * similarity - total0 - total1).unflatten(2, (side, side))
-        return log_confidence[..., 1:-1, 1:-1].flatten(2)
+        return values.unflatten(2, (side, side))[..., 1:-1, 1:-1].flatten(2)
 
     def nearest_pixels(self, log_confidence: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers (M,) and (M,) of the most confident pair of pixels; it is mutual by its definition."""
