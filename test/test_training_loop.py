@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import cv2
@@ -306,6 +307,33 @@ def test_what_a_run_wrote_down_can_be_run_again(tmp_path):
     folder.open(settings(), 0)
     checkpoint, config = read(tmp_path / 'run.yaml', [])
     assert checkpoint.network == EFFICIENT and config == settings()
+
+
+def test_tensorboard_gets_the_figures_of_the_log_where_it_is_installed(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / 'tensorboard')
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append('closed')
+
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    train(efficient(), settings(steps=2), tmp_path, Shifts(), Shifts(sizes=1), progress=False)
+    losses = [(step, value) for name, value, step in written[:-1] if name == 'log/loss']
+    assert losses == [(step, pytest.approx(loss, rel=1e-5)) for step, loss in enumerate(column(tmp_path, 'loss'), 1)]
+    assert [step for name, _, step in written[:-1] if name == 'validation/score'] == [2]
+    assert written[-1] == 'closed'
+
+
+def test_without_tensorboard_a_run_has_its_other_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)  # as if it were not installed
+    train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {'run.yaml', 'log.csv', 'last.pt', 'tiny.safetensors'}
 
 
 def test_a_mistyped_setting_is_refused_with_the_right_name(tmp_path):
