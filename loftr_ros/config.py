@@ -80,7 +80,9 @@ class GcmConfig:
 class MatcherConfig:
     """Which matcher runs, and how."""
 
-    name: str = setting('gcm', 'matcher; `loftr_ros match --help` lists them')
+    name: str = setting(
+        'default', 'matcher; `loftr_ros match --help` lists them; default is the one that is shipped with weights'
+    )
     weights: str = setting(
         '', 'name of `loftr_ros weights list`, a path, or NAME=path of your own file; empty: the default of the matcher'
     )

@@ -155,11 +155,26 @@ def test_a_heat_map_in_one_pixel_does_not_claim_to_be_exact(make, monkeypatch):
     assert match_images(matcher, texture(96, 128), texture(96, 128)).sigma_px.tolist() == pytest.approx([0.01])
 
 
-@each_network
-def test_missing_weights_are_answered_with_the_remedy(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize('name, weights', [('loftr', 'outdoor_ds'), ('efficient_loftr', 'eloftr_outdoor')])
+def test_missing_weights_are_answered_with_the_remedy(name, weights, tmp_path, monkeypatch):
     monkeypatch.setenv('LOFTR_ROS_CACHE', str(tmp_path))
     with pytest.raises(InputError, match='loftr_ros weights get'):
-        create_matcher(MatcherConfig(name=name))
+        create_matcher(MatcherConfig(name=name, weights=weights))
+
+
+def test_points_of_a_keyframe_stay_where_its_first_match_put_them():
+    matcher = create_matcher(MatcherConfig())
+    keyframe, *others = (
+        matcher.extract(texture(160, 192)[dy : dy + 128, dx : dx + 160]) for dy, dx in ((8, 8), (9, 11), (13, 6))
+    )
+    first, second = (matcher.match(keyframe, other) for other in others)
+    places = dict(zip(first.cell0.tolist(), map(tuple, first.keypoints0.tolist()), strict=True))
+    common = [
+        (number, tuple(point)) for number, point in zip(second.cell0.tolist(), second.keypoints0.tolist(), strict=True)
+    ]
+    kept = [places[number] == point for number, point in common if number in places]
+    assert len(kept) > 0.5 * min(len(first), len(second)) > 20
+    assert all(kept)
 
 
 def test_weights_of_the_other_network_are_refused(files):

@@ -18,6 +18,8 @@ from loftr_ros.matchers.base import Features, Matcher, match_images
 __all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
 
 MATCHERS = {
+    # The small Efficient LoFTR that is shipped: its first weights.
+    'default': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',
     'gcm': 'loftr_ros.matchers.gcm:GcmMatcher',
     'loftr': 'loftr_ros.matchers.detector_free:LoftrMatcher',
     'efficient_loftr': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',

@@ -261,9 +261,9 @@ class LoftrMatcher(DetectorFreeMatcher):
 class EfficientLoftrMatcher(DetectorFreeMatcher):
     """Efficient LoFTR (networks/efficient_loftr.py).
 
-    It chooses one of the 64 pixels of a coarse cell anew for each image 1, so `cell0` numbers pixels: one number is one
-    point. Weights of mode `optimized` give a similarity s without a bound, whose confidence is s / (s + 100): the
-    official threshold of 25 is 0.2.
+    Which of the 64 pixels of a coarse cell is matched, the first match of an image decides: later ones keep to it, so
+    that the points of a keyframe can be followed. `cell0` numbers pixels. Weights of mode `optimized` give a similarity
+    s without a bound, whose confidence is s / (s + 100): the official threshold of 25 is 0.2.
     """
 
     network_name = 'efficient_loftr'
@@ -273,6 +273,13 @@ class EfficientLoftrMatcher(DetectorFreeMatcher):
 
     def _fuse(self, network, dtype):
         return network.reparameterize()
+
+    def extract(self, image):
+        features = super().extract(image)
+        batch, rows, columns = features.maps.coarse.shape[:3]
+        chosen = torch.full((batch, rows * columns), -1, device=features.maps.coarse.device)
+        features.maps = features.maps._replace(chosen=chosen)
+        return features
 
     def _mask(self, image, rows, columns):
         cell = efficient_loftr.CELL

@@ -42,6 +42,9 @@ class Features(NamedTuple):
     coarse: Tensor  # (B, H / 8, W / 8, C3), after the first self-attention
     pyramid: Pyramid
     valid: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
+    # (B, H W / 64) int64 pixel of each cell that its first match chose, -1 before; `match` as image 0 keeps to it and
+    # fills it in, so that the points of a keyframe stay where they are. None: every match chooses anew.
+    chosen: Tensor | None = None
 
 
 class MatchedPoints(NamedTuple):
@@ -132,7 +135,11 @@ class EfficientLoFTR(nn.Module):
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
         nearest_neighbours = match_raw_similarity if self.mode == 'optimized' else match_dual_softmax
         coarse = nearest_neighbours(similarity, threshold, eligible0, eligible1)
-        fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse)
+        fixed0 = None if features0.chosen is None else features0.chosen[coarse.batch_index, coarse.cell0]
+        fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse, fixed0)
+        if fixed0 is not None:
+            x, y = fine.pixel0.long().unbind(1)
+            features0.chosen[coarse.batch_index, coarse.cell0] = y * CELL + x
         corner0 = _place(coarse.cell0, coarse0.shape[2])
         corner1 = _place(coarse.cell1, coarse1.shape[2])
         return MatchedPoints(*coarse[:3], corner0 + fine.pixel0, corner1 + fine.pixel1, coarse.confidence, fine.sigma)
@@ -182,16 +189,24 @@ class EfficientLoFTR(nn.Module):
         valid0, valid1 = (None if v is None else v.flatten(1) for v in (valid0, valid1))
         return Similarity(coarse0.flatten(1, 2), coarse1.flatten(1, 2), self.temperature, valid0, valid1)
 
-    def _refine(self, coarse0: Tensor, coarse1: Tensor, pyramid0: Pyramid, pyramid1: Pyramid, matches: CoarseMatches):
+    def _refine(
+        self,
+        coarse0: Tensor,
+        coarse1: Tensor,
+        pyramid0: Pyramid,
+        pyramid1: Pyramid,
+        matches: CoarseMatches,
+        fixed0: Tensor | None,
+    ) -> Refinement:
         """Return the Refinement of the coarse matches from the fused maps around them."""
         batch, cell0, cell1 = matches[:3]
         fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), pyramid0, batch, cell0)
         fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), pyramid1, batch, cell1)
         parts = []
-        for b, c0, c1 in zip(*(t.split(_MATCHES_AT_ONCE) for t in (batch, cell0, cell1)), strict=True):
-            window0 = self.fine_preprocess.windows(fused0, b, c0, margin=0)
-            window1 = self.fine_preprocess.windows(fused1, b, c1, margin=1)
-            parts.append(self.refinement(Windows(window0, window1)))
+        for some in torch.arange(len(batch), device=batch.device).split(_MATCHES_AT_ONCE):
+            window0 = self.fine_preprocess.windows(fused0, batch[some], cell0[some], margin=0)
+            window1 = self.fine_preprocess.windows(fused1, batch[some], cell1[some], margin=1)
+            parts.append(self.refinement(Windows(window0, window1), None if fixed0 is None else fixed0[some]))
         return Refinement(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 

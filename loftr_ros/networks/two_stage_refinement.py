@@ -136,10 +136,18 @@ class TwoStageRefinement(nn.Module):
         self.temperature = temperature
         self.subpixel_offset = subpixel_offset
 
-    def forward(self, windows: Windows) -> Refinement:
-        """Return the refined places of M matches, in float32: in half precision, neighbouring pixels tie."""
+    def forward(self, windows: Windows, fixed0: Tensor | None = None) -> Refinement:
+        """Return the refined places of M matches, in float32: in half precision, neighbouring pixels tie.
+
+        Args:
+            fixed0: (M,) int64 pixels of image 0 that stage 1 may not choose any more, -1 where it may.
+        """
         windows = Windows(*(window.float() for window in windows))
-        pixel0, pixel1 = self.nearest_pixels(self._pixel_log_confidence_once(windows))
+        log_confidence = self._pixel_log_confidence_once(windows)
+        pixel0, pixel1 = self.nearest_pixels(log_confidence)
+        if fixed0 is not None:
+            pixel0 = torch.where(fixed0 < 0, pixel0, fixed0)
+            pixel1 = log_confidence[torch.arange(len(pixel0), device=pixel0.device), pixel0].argmax(1)
         features0, features1 = (w[..., -self.subpixel_channels :] for w in windows)
         match = torch.arange(len(pixel0), device=pixel0.device)
         around = self._around(pixel1)  # (M, 9)

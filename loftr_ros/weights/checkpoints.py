@@ -100,6 +100,28 @@ def _efficient_loftr(name: str, mode: str, note: str) -> Checkpoint:
 
 _ENTRIES = (
     Checkpoint(
+        name='efficient_small',
+        matcher='efficient_loftr',
+        network={
+            'widths': (16, 24, 16, 48),
+            'blocks': (1, 3, 5),
+            'layers': 2,
+            'heads': 4,
+            'aggregation': 4,
+            'temperature': 0.1,
+            'mode': 'full',
+            'subpixel_channels': 8,
+            'subpixel_temperature': 1.0,
+            'subpixel_offset': 0,
+            'rotary_trained_px': 320,
+        },
+        file='efficient_small.safetensors',
+        page='docs/models.md',
+        sha256='f8e8db0e1bab687a568882d36a66d06213814078368f1483c812245558e459eb',
+        licence='Apache-2.0',
+        note='shipped with the package, the default; trained by this project for CPUs, 0.3 M parameters',
+    ),
+    Checkpoint(
         name='outdoor_ds',
         matcher='loftr',
         network=loftr_settings('dual_softmax', 'original'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -69,14 +70,36 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingDependencyError(f'{path} needs safetensors: pip install safetensors') from error
+    except ImportError:  # no rosdep key has it; the shipped weights must load on any ROS machine
+        return _read_safetensors_alone(path)
     try:
         return load_file(path, device='cpu')
     except SafetensorError as error:
         raise InputError(
             f'{path} is neither a PyTorch file nor a whole safetensors file ({error}); get or convert it again'
         ) from error
+
+
+def _read_safetensors_alone(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file of float32 and int64 tensors, which ours are, without the library."""
+    import torch
+
+    dtypes = {'F32': torch.float32, 'I64': torch.int64}
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], 'little')
+    try:
+        header = json.loads(data[8:start])
+        header.pop('__metadata__', None)
+        state = {}
+        for name, entry in header.items():
+            first, last = entry['data_offsets']
+            values = torch.frombuffer(data[start + first : start + last], dtype=dtypes[entry['dtype']])
+            state[name] = values.view(entry['shape'])
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise MissingDependencyError(
+            f'{path} cannot be read without the package safetensors ({error!r}): pip install safetensors'
+        ) from error
+    return state
 
 
 def _read_torch(path: Path) -> Any:

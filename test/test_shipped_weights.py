@@ -1,0 +1,89 @@
+"""The weights in the package: they are what the table says, small, permissive, and match real structure."""
+
+import dataclasses
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from loftr_ros.config import Config  # noqa: E402
+from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
+from loftr_ros.evaluation.sequences import rendered_drive  # noqa: E402
+from loftr_ros.matchers import create_matcher, match_images  # noqa: E402
+from loftr_ros.pose import estimate_relative_pose  # noqa: E402
+from loftr_ros.rendering import textures  # noqa: E402
+from loftr_ros.weights import CHECKPOINTS, find, load_state  # noqa: E402
+from loftr_ros.weights.locate import SHIPPED, sha256_of  # noqa: E402
+from loftr_ros.weights.metadata import read_metadata  # noqa: E402
+
+FILES = sorted(SHIPPED.glob('*.safetensors'))
+
+
+@pytest.fixture(scope='module')
+def matcher():
+    return create_matcher(Config().matcher)
+
+
+def test_the_default_matcher_is_the_first_shipped_entry(matcher):
+    assert Config().matcher.name == 'default'
+    checkpoint, path = find('', 'efficient_loftr')
+    assert path.parent == SHIPPED
+    assert matcher.name == f'efficient_loftr:{checkpoint.name}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_a_shipped_file_is_what_its_entry_says(path):
+    entry = CHECKPOINTS[path.stem]
+    assert (entry.file, entry.sha256, entry.licence) == (path.name, sha256_of(path), 'Apache-2.0')
+    assert not entry.non_commercial
+    own = read_metadata(path)
+    assert (own.name, own.matcher) == (entry.name, entry.matcher)
+    assert {**entry.network, **own.network} == entry.network
+    assert path.stat().st_size <= 8e6
+    assert sum(tensor.numel() for tensor in load_state(path).values()) <= 2e6
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_a_shipped_file_is_read_alike_without_the_safetensors_package(path, monkeypatch):
+    state = load_state(path)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    alone = load_state(path)
+    assert alone.keys() == state.keys()
+    assert all(torch.equal(alone[name], state[name]) for name in state)
+
+
+def test_a_turned_and_scaled_plane_is_matched_within_pixels(matcher):
+    picture = cv2.cvtColor(textures.poster(np.random.default_rng(3), 640, 480), cv2.COLOR_BGR2GRAY)
+    turn = cv2.getRotationMatrix2D((310, 230), 12, 1.1)
+    height, width = picture.shape
+    matches = match_images(matcher, picture, cv2.warpAffine(picture, turn, (width, height)))
+    errors = transfer_errors_px(np.vstack([turn, [0, 0, 1]]), matches.keypoints0, matches.keypoints1)
+    assert len(matches) > 300
+    assert np.mean(errors < 3) > 0.8
+    assert np.median(errors) < 1.5
+
+
+def test_unrelated_images_give_few_matches(matcher):
+    noise = [np.random.default_rng(seed).integers(0, 255, (240, 320), dtype=np.uint8) for seed in (0, 1)]
+    assert len(match_images(matcher, *noise)) < 30
+
+
+def test_a_rendered_drive_gives_its_motion(matcher):
+    drive = rendered_drive(seed=5, num_frames=4)
+    frame0, frame1 = (drive.frames(index)[0] for index in (0, 3))
+    truth = np.linalg.inv(drive.world_from_cam0[3]) @ drive.world_from_cam0[0]
+    pose = estimate_relative_pose(
+        match_images(matcher, frame0.image, frame1.image), frame0.camera, frame1.camera, Config().pose
+    )
+    assert pose_error_deg(pose.cam1_from_cam0, truth) < 2
+
+
+def test_a_higher_threshold_keeps_the_surer_matches(matcher):
+    image = textures.poster(np.random.default_rng(1), 320, 240)
+    strict = create_matcher(dataclasses.replace(Config().matcher, match_threshold=0.6))
+    few, many = (match_images(m, image, image) for m in (strict, matcher))
+    assert 0 < len(few) <= len(many)
+    assert few.confidence.min() >= 0.6
