@@ -218,6 +218,7 @@ def test_windows_are_cut_out_of_the_upsampled_map():
 @pytest.mark.parametrize('dense_above', [-1.0, 0.5, 2.0])
 def test_fusion_around_cells_equals_fusion_everywhere(monkeypatch, dense_above):
     monkeypatch.setattr(two_stage_refinement, 'DENSE_ABOVE', dense_above)
+    monkeypatch.setattr(two_stage_refinement, 'NARROW', 0)
     fusion = randomize_batch_norms(FineFusion((8, 16, 24), window=8))
     coarse = torch.randn(2, 24, 8, 12)
     pyramid = Pyramid(torch.randn(2, 8, 32, 48), torch.randn(2, 16, 16, 24), None)
@@ -373,7 +374,8 @@ def test_the_training_output_is_what_inference_decides_by():
         output = network.training_output(image0, image1, *matches[:3])
         log_confidence = output.coarse_log_confidence[matches.batch_index, matches.cell0, matches.cell1]
         torch.testing.assert_close(log_confidence.exp(), matches.confidence, rtol=1e-4, atol=1e-6)
-        pixel0, pixel1 = network.refinement.nearest_pixels(output.pixel_log_confidence)
+        best = output.pixel_log_confidence.flatten(1).argmax(1)
+        pixel0, pixel1 = best // 64, best % 64
         index = torch.arange(len(pixel0))
         offset = network.refinement.expected_offset(output.subpixel_similarity, index, pixel0, pixel1)
     for pixel, cell, keypoints in (

@@ -7,6 +7,7 @@ work; the results are the same, at the borders of the image too.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ from loftr_ros.networks.repvgg import Pyramid, conv_with, fold_batch_norm
 
 DENSE_ABOVE = 0.7
 """Share of a map's pixels above which convolving all of it is faster than cutting blocks out (measured on CPU)."""
+
+NARROW = 64
+"""Channels below which it always is: cutting out costs more than so little work saves (measured on CPU)."""
 
 _CHUNK_BYTES = 32 << 20
 """Size of the largest temporary array."""
@@ -143,11 +147,14 @@ class TwoStageRefinement(nn.Module):
             fixed0: (M,) int64 pixels of image 0 that stage 1 may not choose any more, -1 where it may.
         """
         windows = Windows(*(window.float() for window in windows))
-        log_confidence = self._pixel_log_confidence_once(windows)
-        pixel0, pixel1 = self.nearest_pixels(log_confidence)
+        score = self._pixel_scores(windows)
+        # Not the largest of all at once: argmax is a slow pass over a large tensor, amax a fast one.
+        pixel0 = score.amax(2).argmax(1)
         if fixed0 is not None:
             pixel0 = torch.where(fixed0 < 0, pixel0, fixed0)
-            pixel1 = log_confidence[torch.arange(len(pixel0), device=pixel0.device), pixel0].argmax(1)
+        widened = score[torch.arange(len(pixel0), device=pixel0.device), pixel0].argmax(1)
+        side = self.window + 2
+        pixel1 = (widened.div(side, rounding_mode='floor') - 1) * self.window + widened % side - 1
         features0, features1 = (w[..., -self.subpixel_channels :] for w in windows)
         match = torch.arange(len(pixel0), device=pixel0.device)
         around = self._around(pixel1)  # (M, 9)
@@ -160,35 +167,34 @@ class TwoStageRefinement(nn.Module):
         similarity = self._pixel_similarity(windows)
         total0 = similarity.logsumexp(2, keepdim=True)
         total1 = similarity.logsumexp(1, keepdim=True)
-        return self._without_margin(2 * similarity - total0 - total1)
+        side = self.window + 2
+        log_confidence = (2 * similarity - total0 - total1).unflatten(2, (side, side))
+        return log_confidence[..., 1:-1, 1:-1].flatten(2)
 
-    def _pixel_log_confidence_once(self, windows: Windows) -> Tensor:
-        """Return `pixel_log_confidence`, for inference: in place, and with half of the exponentials."""
+    def _pixel_scores(self, windows: Windows) -> Tensor:
+        """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; less than anywhere in the margin.
+
+        With half of the exponentials: P = E^2 exp(2 best - total0 - total1), E being relative to the best of the row.
+        """
         similarity = self._pixel_similarity(windows)
-        inner = self._without_margin(similarity)
         best, total0 = exponentiate_rows_(similarity)
         sums = ColumnSums()
         sums.add(best, similarity)
+        side = self.window + 2
         if not sums.is_exact():
-            return self.pixel_log_confidence(windows)
-        total1 = self._without_margin(sums.value()[:, None])
-        return inner.mul_(2).sub_(total0[..., None]).sub_(total1)
+            score = F.pad(
+                self.pixel_log_confidence(windows).unflatten(2, (self.window, -1)), (1, 1, 1, 1), value=-math.inf
+            )
+            return score.flatten(2)
+        row = (best - (total0 + sums.scale) / 2).exp()
+        column = ((sums.scale - sums.value()) / 2).exp().unflatten(1, (side, side))
+        column = F.pad(column[:, 1:-1, 1:-1], (1, 1, 1, 1), value=-1.0).flatten(1)
+        return similarity.mul_(row[..., None]).mul_(column[:, None])
 
     def _pixel_similarity(self, windows: Windows) -> Tensor:
         channels = windows.window0.shape[2]
         features0, features1 = (w[..., : -self.subpixel_channels] for w in windows)
         return torch.matmul(features0 / channels, features1.transpose(1, 2))  # both divided by sqrt(C)
-
-    def _without_margin(self, values: Tensor) -> Tensor:
-        """Return (M, N, w^2) of (M, N, (w + 2)^2), a copy."""
-        side = self.window + 2
-        return values.unflatten(2, (side, side))[..., 1:-1, 1:-1].flatten(2)
-
-    def nearest_pixels(self, log_confidence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the numbers (M,) and (M,) of the most confident pair of pixels; it is mutual by its definition."""
-        best = log_confidence.flatten(1).argmax(1)
-        pixels = log_confidence.shape[2]
-        return best.div(pixels, rounding_mode='floor'), best % pixels
 
     def subpixel_similarity(self, windows: Windows) -> Tensor:
         """Return the correlation of stage 2 (M, w^2, (w + 2)^2), for `expected_offset`."""
@@ -265,6 +271,8 @@ def _fuse_level(coarser: Tensor, lateral: Tensor, point: nn.Conv2d, convs: nn.Se
         cells: (B, 1, H, W), 1 in the pixels of the cells that are needed; a cell is a square of even side.
     """
     x = point(lateral) + _double(coarser)
+    if x.shape[1] < NARROW:
+        return convs(x)
     needed = [_grow(cells, reach + 1), _grow(cells, reach)]
     shares = torch.stack([mask.mean() for mask in needed]).tolist()
     for step, mask, share, far in zip((convs[:3], convs[3:]), needed, shares, (reach + 1, reach), strict=True):
