@@ -16,9 +16,12 @@ TINY = 1e-30
 """Sums of columns below this share of the largest exponential have lost digits to underflow."""
 
 
-def exponentiate_rows_(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Overwrite scores (..., L, S) by exp(scores - best of the row); return the best and the log-sum-exp (..., L)."""
-    best = scores.amax(-1)
+def exponentiate_rows_(scores: Tensor, best: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Overwrite scores (..., L, S) by exp(scores - best of the row); return the best and the log-sum-exp (..., L).
+
+    `best` (..., L) is the largest of each row, if it is known already.
+    """
+    best = scores.amax(-1) if best is None else best
     total = scores.sub_(best[..., None]).clamp_(min=LEAST).exp_().sum(-1)
     return best, best + total.log()
 
