@@ -50,7 +50,7 @@ setup(
             'catkin-pkg',
             'cmake',
         ],
-        'train': ['tensorboard'],
+        'train': ['tensorboard', 'h5py'],
         'dev': ['pytest', 'ruff'],
         'parity': ['kornia', 'onnx', 'onnxruntime', 'openvino', 'transformers'],
     },
