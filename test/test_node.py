@@ -137,8 +137,8 @@ def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_
         assert pose.scale == RelativePose.SCALE_UP_TO_SCALE
         truth = np.linalg.inv(drive.world_from_cam0[index1]) @ drive.world_from_cam0[index0]
         estimate = conversions.relative_pose_from_msg(pose).cam1_from_cam0
-        # QVGA: 1 px is 0.24 deg; hundreds of inliers average well below that.
-        assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.5)
+        # QVGA: 1 px is 0.24 deg; single frames on the edge of low parallax reach half a degree.
+        assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.8)
         assert angle_between(estimate[:3, 3], truth[:3, 3]) < np.radians(10)
         count = len(message.confidence)
         assert len(message.points0) == len(message.points1) == 2 * count and len(message.track_ids) == count

@@ -117,7 +117,7 @@ _ENTRIES = (
         },
         file='efficient_small.safetensors',
         page='docs/models.md',
-        sha256='f8e8db0e1bab687a568882d36a66d06213814078368f1483c812245558e459eb',
+        sha256='f7ae11ec71921c5da1a6e4b8a6da73627ee0afd27a54b91f8b4a2ba4cffbe214',
         licence='Apache-2.0',
         note='shipped with the package, the default; trained by this project for CPUs, 0.3 M parameters',
     ),
