@@ -21,7 +21,7 @@ def pyramid_of(image: np.ndarray) -> gcm.Pyramid:
 
 def matcher(**settings):
     align = settings.pop('align', True)
-    return create_matcher(MatcherConfig(device='cpu', gcm=GcmConfig(align=align), **settings))
+    return create_matcher(MatcherConfig(name='gcm', device='cpu', gcm=GcmConfig(align=align), **settings))
 
 
 def warped_pair(homography: np.ndarray, height: int = 240, width: int = 320):
@@ -173,7 +173,7 @@ def test_the_part_of_image_0_that_image_1_does_not_show_gets_no_matches():
 def test_a_gpu_finds_what_the_processor_finds():
     image0, image1 = warped_pair(rotation_about_the_centre(5, 1.1))
     on_cpu, on_gpu = (
-        match_images(create_matcher(MatcherConfig(device=device, max_matches=0)), image0, image1)
+        match_images(create_matcher(MatcherConfig(name='gcm', device=device, max_matches=0)), image0, image1)
         for device in ('cpu', 'cuda')
     )
     common, at_cpu, at_gpu = np.intersect1d(on_cpu.cell0, on_gpu.cell0, return_indices=True)

@@ -128,6 +128,7 @@ def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_
     counts = [recording.count(key) for key in ('paired', 'processed')]
     assert [len(recording.stamps_ns), *counts] == [12, 12, 12], recording.diagnostics
     assert len(recording.matches) == len(recording.poses) == 11  # the first frame is the first keyframe
+    directions_deg = []
     for message, pose in zip((m for m, _ in recording.matches), recording.poses, strict=True):
         assert conversions.stamp_ns(message.header) > conversions.stamp_ns(message.header0)
         assert (message.id0, message.id1) == (pose.id0, pose.id1)
@@ -139,11 +140,13 @@ def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_
         estimate = conversions.relative_pose_from_msg(pose).cam1_from_cam0
         # QVGA: 1 px is 0.24 deg; single frames on the edge of low parallax reach half a degree.
         assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.8)
-        assert angle_between(estimate[:3, 3], truth[:3, 3]) < np.radians(10)
+        directions_deg.append(np.degrees(angle_between(estimate[:3, 3], truth[:3, 3])))
         count = len(message.confidence)
         assert len(message.points0) == len(message.points1) == 2 * count and len(message.track_ids) == count
         assert pose.num_inliers == sum(message.inliers) and pose.num_matches == count
         assert (message.width0, message.height0, message.width1, message.height1) == (*SIZE, *SIZE)
+    # Between neighbours the robot moves 7 cm: single directions are worth little.
+    assert np.median(directions_deg) < 5 and max(directions_deg) < 20
     keyframes = [message.id0 for message, _ in recording.matches]
     assert keyframes == sorted(keyframes) and len(set(keyframes)) > 2
     first, second = (set(m.track_ids) for m, _ in recording.matches[:2])

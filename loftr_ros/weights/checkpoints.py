@@ -119,7 +119,7 @@ _ENTRIES = (
         page='docs/models.md',
         sha256='f7ae11ec71921c5da1a6e4b8a6da73627ee0afd27a54b91f8b4a2ba4cffbe214',
         licence='Apache-2.0',
-        note='shipped with the package, the default; trained by this project for CPUs, 0.3 M parameters',
+        note='shipped with the package, the default; trained by this project for CPUs, 0.25 M parameters',
     ),
     Checkpoint(
         name='outdoor_ds',
