@@ -14,24 +14,20 @@ import numpy as np
 
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.calibration import (
-    Calibration,
-    cam1_from_cam0,
-    cameras_from_colmap,
-    read_calibration,
-)
+from loftr_ros.evaluation.calibration import Calibration, cam1_from_cam0, read_calibration
+from loftr_ros.evaluation.colmap import is_colmap, read_colmap
 from loftr_ros.evaluation.sequences import (
     IMAGE_SUFFIXES,
     Sequence,
+    image_loader,
     list_images,
     made_up_stamps,
     nanoseconds,
-    natural_order,
     pose_from_numbers,
     poses_from_tum,
     read_image,
 )
-from loftr_ros.geometry import invert_transform, matrix_from_quaternion, transform
+from loftr_ros.geometry import transform
 
 TARTANAIR_BASELINE_M = 0.25
 NED_FROM_OPTICAL = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
@@ -48,10 +44,6 @@ TUM_CAMERAS = {
     'fr3': (535.4, 539.2, 320.1, 247.6),
 }
 """Intrinsics (fx, fy, cx, cy) of the three Kinects, from the data set's page, without their small distortion."""
-
-
-def _loader(files):
-    return lambda index: read_image(files[index])
 
 
 def _pinhole(fx: float, fy: float, cx: float, cy: float, image_file: Path) -> Camera:
@@ -90,7 +82,7 @@ def read_own(path: Path, rate_hz: float) -> Sequence:
         name=path.name,
         rate_hz=rate_of(stamps_ns, rate_hz),
         stamps_ns=stamps_ns,
-        load=tuple(_loader(f) for f in files),
+        load=tuple(image_loader(f) for f in files),
         camera0=cameras[0],
         camera1=cameras[1] if len(cameras) == 2 else None,
         world_from_cam0=poses,
@@ -110,7 +102,22 @@ def is_images(path: Path) -> bool:
 def read_images(path: Path, rate_hz: float) -> Sequence:
     files = list_images(path)
     stamps_ns = made_up_stamps(len(files), rate_hz)
-    return Sequence(path.name, rate_hz, stamps_ns, (_loader(files),), frame_id0='camera_optical_frame')
+    return Sequence(path.name, rate_hz, stamps_ns, (image_loader(files),), frame_id0='camera_optical_frame')
+
+
+def _calibrated(name: str, rate_hz: float, stamps_ns, files, calibrations: list[Calibration], poses) -> Sequence:
+    """Return the sequence of one camera or a stereo rig, whose calibrations say where each camera sits."""
+    stereo = len(files) == 2
+    return Sequence(
+        name=name,
+        rate_hz=rate_of(stamps_ns, rate_hz),
+        stamps_ns=stamps_ns,
+        load=tuple(image_loader(f) for f in files),
+        camera0=calibrations[0].camera,
+        camera1=calibrations[1].camera if stereo else None,
+        world_from_cam0=poses,
+        cam1_from_cam0=cam1_from_cam0(*calibrations) if stereo else None,
+    )
 
 
 # --- KITTI odometry -----------------------------------------------------------------------------------------------
@@ -141,16 +148,7 @@ def read_kitti(path: Path, rate_hz: float) -> Sequence:
         poses = np.loadtxt(path / 'poses.txt', ndmin=2).reshape(-1, 3, 4)[: len(files[0])]
         # poses.txt is that of camera 0 (P0); the matrices say where the others sit.
         poses = np.stack([transform(p[:, :3], p[:, 3]) for p in poses]) @ calibrations[0].rig_from_cam
-    return Sequence(
-        name=path.name,
-        rate_hz=rate_of(stamps_ns, rate_hz),
-        stamps_ns=stamps_ns,
-        load=tuple(_loader(f) for f in files),
-        camera0=calibrations[0].camera,
-        camera1=calibrations[1].camera if len(files) == 2 else None,
-        world_from_cam0=poses,
-        cam1_from_cam0=cam1_from_cam0(*calibrations) if len(files) == 2 else None,
-    )
+    return _calibrated(path.name, rate_hz, stamps_ns, files, calibrations, poses)
 
 
 def _kitti_calibration(path: Path, label: str, image_file: Path) -> Calibration:
@@ -206,7 +204,7 @@ def read_tartanair(path: Path, rate_hz: float) -> Sequence:
         name=path.name,
         rate_hz=rate_hz,
         stamps_ns=made_up_stamps(len(files[0]), rate_hz),
-        load=tuple(_loader(f) for f in files),
+        load=tuple(image_loader(f) for f in files),
         camera0=camera,
         camera1=camera if len(files) == 2 else None,
         world_from_cam0=poses,
@@ -245,16 +243,7 @@ def read_euroc(path: Path, rate_hz: float) -> Sequence:
     if truth.is_file():
         keep, poses = _euroc_poses(truth, stamps_ns, calibrations[0].rig_from_cam)
         stamps_ns, files = stamps_ns[keep], [[side[i] for i in keep] for side in files]
-    return Sequence(
-        name=path.name,
-        rate_hz=rate_of(stamps_ns, rate_hz),
-        stamps_ns=stamps_ns,
-        load=tuple(_loader(f) for f in files),
-        camera0=calibrations[0].camera,
-        camera1=calibrations[1].camera if len(files) == 2 else None,
-        world_from_cam0=poses,
-        cam1_from_cam0=cam1_from_cam0(*calibrations) if len(files) == 2 else None,
-    )
+    return _calibrated(path.name, rate_hz, stamps_ns, files, calibrations, poses)
 
 
 def _euroc_poses(path: Path, stamps_ns: np.ndarray, body_from_cam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -314,7 +303,7 @@ def read_tum(path: Path, rate_hz: float) -> Sequence:
         name=path.name,
         rate_hz=rate_of(stamps_ns, rate_hz),
         stamps_ns=stamps_ns,
-        load=(_loader(files),),
+        load=(image_loader(files),),
         camera0=_tum_camera(path, files[0]),
         frame_id0='camera_optical_frame',
         world_from_cam0=poses,
@@ -351,71 +340,6 @@ def _png_depth(path: Path) -> np.ndarray:
     if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
         raise InputError(f'{path} is not a depth image of TUM RGB-D (PNG with one 16-bit channel)')
     return depth.astype(np.float32) * np.float32(TUM_DEPTH_M)
-
-
-# --- COLMAP -------------------------------------------------------------------------------------------------------
-
-
-def is_colmap(path: Path) -> bool:
-    return (path / 'images').is_dir() and bool(_colmap_models(path))
-
-
-def _colmap_models(path: Path) -> list[Path]:
-    """Return the folders with a model in text form: the folder itself, or up to two levels below (sparse/0)."""
-    cameras = (file for levels in ('', '*/', '*/*/') for file in path.glob(f'{levels}cameras.txt'))
-    return sorted(file.parent for file in cameras if (file.parent / 'images.txt').is_file())
-
-
-def read_colmap(path: Path, rate_hz: float) -> Sequence:
-    """Photographs of one camera that a model in text form has placed, in the order of their names; scale is free."""
-    models = _colmap_models(path)
-    if len(models) > 1:
-        found = ', '.join(str(model.relative_to(path)) for model in models)
-        raise InputError(f'{path} holds several COLMAP models: {found}; needs one, move the others elsewhere')
-    cameras, images = cameras_from_colmap(models[0] / 'cameras.txt'), _colmap_images(models[0] / 'images.txt')
-    files = sorted((path / 'images' / name for name in images), key=natural_order)
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        raise InputError(
-            f'{models[0]} places {len(files)} photographs of which images/ lacks {len(missing)} ({missing[:3]}); '
-            'needs at least one, and each of them in images/'
-        )
-    numbers = sorted({number for number, _ in images.values()})
-    if len(numbers) > 1 or numbers[0] not in cameras:
-        raise InputError(
-            f'{models[0]} has photographs of the cameras {numbers}, and cameras.txt states {sorted(cameras)}; a '
-            'sequence needs one and the same: reconstruct with `--ImageReader.single_camera 1`, or split the model'
-        )
-    return Sequence(
-        name=path.name,
-        rate_hz=rate_hz,
-        stamps_ns=made_up_stamps(len(files), rate_hz),
-        load=(_loader(files),),
-        camera0=cameras[numbers[0]],
-        frame_id0='camera_optical_frame',
-        world_from_cam0=np.stack([images[file.relative_to(path / 'images').as_posix()][1] for file in files]),
-    )
-
-
-def _colmap_images(path: Path) -> dict[str, tuple[int, np.ndarray]]:
-    """Return number of the camera and world_from_cam (4, 4) by the name of the photograph.
-
-    Two lines each: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, of cam_from_world; then its points, maybe none.
-    """
-    images = {}
-    lines = iter(enumerate(path.read_text().splitlines(), 1))
-    for number, line in lines:
-        if not line.strip() or line.startswith('#'):
-            continue
-        try:
-            _, *pose, camera, name = line.split(maxsplit=9)
-            w, x, y, z, *translation = (float(word) for word in pose)
-            cam_from_world = transform(matrix_from_quaternion((x, y, z, w)), translation)
-            images[name.strip()] = int(camera), invert_transform(cam_from_world)
-        except ValueError as error:
-            raise InputError(f'{path}:{number} is not "id qw qx qy qz tx ty tz camera name": {line[:80]!r}') from error
-        next(lines, None)
-    return images
 
 
 LAYOUTS = (

@@ -297,6 +297,11 @@ def natural_order(file: Path) -> list:
     return [file.parent, *(int(t) if t.isdigit() else t for t in re.split(r'(\d+)', file.name))]
 
 
+def image_loader(files) -> Callable[[int], np.ndarray]:
+    """Return what reads the image of an index, for `Sequence.load`."""
+    return lambda index: read_image(files[index])
+
+
 def read_image(path) -> np.ndarray:
     """Return the image uint8 (H, W) or (H, W, 3), blue first."""
     image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)

@@ -1,0 +1,74 @@
+"""Photographs that COLMAP has placed: a folder images/ and a model in text form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.errors import InputError
+from loftr_ros.evaluation.calibration import cameras_from_colmap
+from loftr_ros.evaluation.sequences import Sequence, image_loader, made_up_stamps, natural_order
+from loftr_ros.geometry import invert_transform, matrix_from_quaternion, transform
+
+
+def is_colmap(path: Path) -> bool:
+    return (path / 'images').is_dir() and bool(_models(path))
+
+
+def _models(path: Path) -> list[Path]:
+    """Return the folders with a model in text form: the folder itself, or up to two levels below (sparse/0)."""
+    cameras = (file for levels in ('', '*/', '*/*/') for file in path.glob(f'{levels}cameras.txt'))
+    return sorted(file.parent for file in cameras if (file.parent / 'images.txt').is_file())
+
+
+def read_colmap(path: Path, rate_hz: float) -> Sequence:
+    """Photographs of one camera that a model in text form has placed, in the order of their names; scale is free."""
+    models = _models(path)
+    if len(models) > 1:
+        found = ', '.join(str(model.relative_to(path)) for model in models)
+        raise InputError(f'{path} holds several COLMAP models: {found}; needs one, move the others elsewhere')
+    cameras, images = cameras_from_colmap(models[0] / 'cameras.txt'), _placed_images(models[0] / 'images.txt')
+    files = sorted((path / 'images' / name for name in images), key=natural_order)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise InputError(
+            f'{models[0]} places {len(files)} photographs of which images/ lacks {len(missing)} ({missing[:3]}); '
+            'needs at least one, and each of them in images/'
+        )
+    numbers = sorted({number for number, _ in images.values()})
+    if len(numbers) > 1 or numbers[0] not in cameras:
+        raise InputError(
+            f'{models[0]} has photographs of the cameras {numbers}, and cameras.txt states {sorted(cameras)}; a '
+            'sequence needs one and the same: reconstruct with `--ImageReader.single_camera 1`, or split the model'
+        )
+    return Sequence(
+        name=path.name,
+        rate_hz=rate_hz,
+        stamps_ns=made_up_stamps(len(files), rate_hz),
+        load=(image_loader(files),),
+        camera0=cameras[numbers[0]],
+        frame_id0='camera_optical_frame',
+        world_from_cam0=np.stack([images[file.relative_to(path / 'images').as_posix()][1] for file in files]),
+    )
+
+
+def _placed_images(path: Path) -> dict[str, tuple[int, np.ndarray]]:
+    """Return number of the camera and world_from_cam (4, 4) by the name of the photograph.
+
+    Two lines each: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, of cam_from_world; then its points, maybe none.
+    """
+    images = {}
+    lines = iter(enumerate(path.read_text().splitlines(), 1))
+    for number, line in lines:
+        if not line.strip() or line.startswith('#'):
+            continue
+        try:
+            _, *pose, camera, name = line.split(maxsplit=9)
+            w, x, y, z, *translation = (float(word) for word in pose)
+            cam_from_world = transform(matrix_from_quaternion((x, y, z, w)), translation)
+            images[name.strip()] = int(camera), invert_transform(cam_from_world)
+        except ValueError as error:
+            raise InputError(f'{path}:{number} is not "id qw qx qy qz tx ty tz camera name": {line[:80]!r}') from error
+        next(lines, None)
+    return images
