@@ -8,6 +8,10 @@ from loftr_ros.config import Config
 
 def add_config_arguments(parser) -> None:
     parser.add_argument('--config', metavar='FILE', help='ROS parameter file, as `ros2 run ... --params-file` takes it')
+    add_set_argument(parser, 'matcher.max_matches=500 (docs/parameters.md lists them)')
+
+
+def add_set_argument(parser, example: str) -> None:
     parser.add_argument(
         '--set',
         dest='assignments',
@@ -15,7 +19,7 @@ def add_config_arguments(parser) -> None:
         nargs='+',
         action='extend',
         default=[],
-        help='change settings, for example matcher.max_matches=500 (docs/parameters.md lists them)',
+        help=f'change settings, for example {example}',
     )
 
 

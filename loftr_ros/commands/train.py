@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loftr_ros import config
+from loftr_ros.commands.options import add_set_argument
 from loftr_ros.errors import ConfigError
 from loftr_ros.runtime import prepare_process
 
@@ -18,15 +19,7 @@ from loftr_ros.runtime import prepare_process
 def add_arguments(parser) -> None:
     parser.add_argument('config', type=Path, help='YAML file of the run, for example config/train/efficient_small.yaml')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='folder of the run')
-    parser.add_argument(
-        '--set',
-        dest='assignments',
-        metavar='NAME=VALUE',
-        nargs='+',
-        action='extend',
-        default=[],
-        help='change settings, for example data.width=320 steps=20000',
-    )
+    add_set_argument(parser, 'data.width=320 steps=20000')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
 
 

@@ -152,11 +152,11 @@ class TwoStageRefinement(nn.Module):
         pixel0 = score.amax(2).argmax(1)
         if fixed0 is not None:
             pixel0 = torch.where(fixed0 < 0, pixel0, fixed0)
-        widened = score[torch.arange(len(pixel0), device=pixel0.device), pixel0].argmax(1)
+        match = torch.arange(len(pixel0), device=pixel0.device)
+        widened = score[match, pixel0].argmax(1)
         side = self.window + 2
         pixel1 = (widened.div(side, rounding_mode='floor') - 1) * self.window + widened % side - 1
         features0, features1 = (w[..., -self.subpixel_channels :] for w in windows)
-        match = torch.arange(len(pixel0), device=pixel0.device)
         around = self._around(pixel1)  # (M, 9)
         similarity = torch.einsum('mc,mkc->mk', features0[match, pixel0], features1[match[:, None], around])
         offset, sigma = self._expectation(similarity)
@@ -172,7 +172,7 @@ class TwoStageRefinement(nn.Module):
         return log_confidence[..., 1:-1, 1:-1].flatten(2)
 
     def _pixel_scores(self, windows: Windows) -> Tensor:
-        """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; less than anywhere in the margin.
+        """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; in the margin less than anywhere.
 
         With half of the exponentials: P = E^2 exp(2 best - total0 - total1), E being relative to the best of the row.
         """

@@ -21,7 +21,7 @@ from loftr_ros.image import to_grey
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import PosedConfig
 from loftr_ros.training.homography import sample_view
-from loftr_ros.training.supervision import bilinear, points_from_depth
+from loftr_ros.training.supervision import bilinear, inverse_depth, points_from_depth
 
 ATTEMPTS = 8
 """Pairs of neighbours that are tried until one overlaps enough."""
@@ -168,8 +168,7 @@ def _sample_depth(view: View, camera: Camera, tolerance: float) -> np.ndarray:
     x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
     places = (rays @ (view.depth_matrix @ np.linalg.inv(camera.matrix)).T)[:, :2]
-    known = np.isfinite(view.depth) & (view.depth > 0)
-    inverse = np.divide(1.0, view.depth, out=np.full(view.depth.shape, np.nan), where=known)  # linear over a plane
+    inverse = inverse_depth(view.depth)
     value = bilinear(inverse, places)
     column, row = np.clip(np.rint(places).astype(int), 0, np.array(view.depth.shape[::-1]) - 1).T
     with np.errstate(invalid='ignore'):

@@ -170,7 +170,7 @@ def points_from_depth(
     pose = np.asarray(cam1_from_cam0, np.float64)
     in_camera1 = np.hstack([rays * z, z]) @ pose[:3, :3].T + pose[:3, 3]
     points = project(camera1, in_camera1)
-    inverse = bilinear(_inverse_depth(depth1), points)
+    inverse = bilinear(inverse_depth(depth1), points)
     with np.errstate(invalid='ignore'):
         visible = np.abs(inverse * in_camera1[:, 2] - 1) <= tolerance  # False for NaN
     return np.where(visible[:, None], points, np.nan).astype(np.float32).reshape(height, width, 2)
@@ -213,7 +213,8 @@ def _check_sides(*points: Tensor) -> None:
             )
 
 
-def _inverse_depth(depth: np.ndarray) -> np.ndarray:
+def inverse_depth(depth: np.ndarray) -> np.ndarray:
+    """Return 1 / depth, which is linear over a plane; NaN where the depth is 0, negative or not finite."""
     known = np.isfinite(depth) & (depth > 0)
     return np.divide(1.0, depth, out=np.full(depth.shape, np.nan), where=known)
 
