@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Setting:
         wanted = type(self.value)
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if wanted is float and isinstance(value, str) and re.fullmatch(r'[-+]?\d+e[-+]?\d+', value):
+            value = float(value)  # YAML 1.1 takes 1e-3, without a point, for a word
         if type(value) is not wanted:
             raise ConfigError(f'{self.name} must be of type {wanted.__name__}, got {value!r} ({type(value).__name__})')
         if self.choices and value not in self.choices:
@@ -88,7 +91,11 @@ class MatcherConfig:
     )
     accept_license: bool = setting(False, 'true: weights whose licence forbids commercial use may be loaded')
     device: str = setting('auto', 'auto, cpu, cuda or cuda:N; auto takes a GPU where there is one')
-    precision: str = setting('fp32', 'arithmetic of the networks', choices=('fp32', 'fp16', 'bf16'))
+    precision: str = setting(
+        'auto',
+        'arithmetic of the networks; auto takes bf16 on a CPU with units for it, otherwise fp32',
+        choices=('auto', 'fp32', 'fp16', 'bf16'),
+    )
     engine: str = setting(
         'torch',
         'what computes the features of an image in the networks; all but torch take some seconds to start',
@@ -99,6 +106,12 @@ class MatcherConfig:
     )
     match_threshold: float = setting(0.2, 'matches with a lower confidence are dropped', minimum=0, maximum=1)
     max_matches: int = setting(2048, 'keep at most so many matches, the most confident; 0 = all', minimum=0)
+    subpixel: str = setting(
+        'lucas_kanade',
+        'how the points of image 1 are refined at last: lucas_kanade compares the grey values around both points of a '
+        'match; none leaves them as the matcher gives them',
+        choices=('lucas_kanade', 'none'),
+    )
     keep_memory: bool = setting(
         True, 'let glibc keep freed memory: networks on a CPU run up to 1.3 times as fast', fixed=True
     )

@@ -14,6 +14,12 @@ def test_default_yaml_and_parameters_page_are_what_the_dataclasses_say():
     assert (ROOT / 'docs/parameters.md').read_text() == to_markdown(Config()), 'run `make docs`'
 
 
+def test_a_number_without_a_point_is_taken_although_yaml_reads_a_word():
+    assert override(Config(), {'pose.min_parallax_deg': '1e-1'}).pose.min_parallax_deg == 0.1
+    with pytest.raises(ConfigError, match='must be of type float'):
+        override(Config(), {'pose.min_parallax_deg': 'one'})
+
+
 def test_the_shipped_presets_load():
     presets = sorted((ROOT / 'config').glob('*.yaml'))
     assert {p.stem for p in presets} >= {'default', 'mono', 'stereo'}

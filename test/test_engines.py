@@ -27,7 +27,8 @@ def test_an_engine_gives_the_matches_of_torch(name, engine, tmp_path):
         pytest.importorskip(package, reason=f'needs {package}: make test-slow installs it')
     path = save_tiny(name, tmp_path)
     reference, matcher = (
-        create_matcher(MatcherConfig(name=name, weights=path, device='cpu', engine=kind)) for kind in ('torch', engine)
+        create_matcher(MatcherConfig(name, path, device='cpu', precision='fp32', engine=kind, subpixel='none'))
+        for kind in ('torch', engine)
     )
     # Compiling for each further size takes a minute.
     for height, width in ((240, 320), (245, 333), (160, 1000))[: 1 if engine == 'compile' else 3]:

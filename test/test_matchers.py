@@ -165,7 +165,7 @@ def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch):
     entry = importlib.metadata.EntryPoint('ours', 'loftr_ros.config:MatcherConfig.__repr__', 'loftr_ros.matchers')
     monkeypatch.setattr('loftr_ros.matchers.entry_points', lambda group: [entry] if group == entry.group else [])
     assert matcher_names()[-1] == 'ours'
-    assert "name='ours'" in create_matcher(MatcherConfig(name='ours'))
+    assert "name='ours'" in create_matcher(MatcherConfig(name='ours', subpixel='none'))
 
 
 def test_importing_the_table_does_not_import_torch():

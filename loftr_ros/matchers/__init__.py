@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError
 from loftr_ros.matchers.base import Features, Matcher, match_images
+from loftr_ros.matchers.subpixel import SubpixelMatcher
 
 __all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
 
@@ -35,11 +36,16 @@ def matcher_names() -> list[str]:
 
 
 def create_matcher(config: MatcherConfig) -> Matcher:
-    """Return the matcher `config.name`.
+    """Return the matcher `config.name`, its points refined as `config.subpixel` says.
 
     Raises:
         ConfigError: no matcher has that name, or it refuses a setting.
     """
+    matcher = _create(config)
+    return SubpixelMatcher(matcher, config.resize_max) if config.subpixel == 'lucas_kanade' else matcher
+
+
+def _create(config: MatcherConfig) -> Matcher:
     if config.name in MATCHERS:
         module, _, attribute = MATCHERS[config.name].partition(':')
         return getattr(import_module(module), attribute)(config)

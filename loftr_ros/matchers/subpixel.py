@@ -1,0 +1,218 @@
+"""The last fraction of a pixel by least squares on grey values (Lucas and Kanade, IJCAI 1981), for every matcher.
+
+A network reads its points off maps of half the resolution or less; over the neighbouring frames of a video a patch of
+the image itself says ten times as exactly where it lies. Where it does not (no texture, another scale or angle, an
+occlusion) the matcher's point stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from loftr_ros.datatypes import Matches
+from loftr_ros.image import to_grey
+from loftr_ros.matchers.base import Matcher
+
+RADIUS = 5
+"""A patch has 11 x 11 pixels: as on KITTI 7 to 15 do equally well, and fewer see less of a change of scale."""
+
+MAX_MOVE_PX = 1.5
+"""Largest correction [px of the matcher's image]: beyond it the patch has found another place."""
+
+MIN_CORRELATION = 0.6
+"""Least normalised correlation of the patches. At 0.8 half of the low-contrast, noisy points of TartanAir are lost."""
+
+MAX_SIGMA_PX = 0.3
+"""With a larger deviation the patch knows no better than a network."""
+
+MODEL_SIGMA_PX = 0.1
+"""What no residual shows: interpolation, and the change of shape within a patch."""
+
+TILE_PX = 40
+"""Side of the tiles in which matches tell how the image is warped; three by three of them are fitted together."""
+
+FITS, MISFIT_PX = 4, 2.0
+"""Rounds of reweighting, and the scale of their Cauchy weights."""
+
+MIN_NEIGHBOURS = 12
+"""Weight of the matches that a fit needs: four for each two of its unknowns."""
+
+STEPS, SMALL_STEP_PX = 8, 0.02
+
+AT_ONCE = 1024
+"""Patches in one go: 0.5 MB an array stay in the cache."""
+
+
+class Refined(NamedTuple):
+    """N points of image 1 after the refinement."""
+
+    points1: np.ndarray  # (N, 2) float64 [px], as given where not `sure`
+    sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN where not `sure`
+    sure: np.ndarray  # (N,) bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubpixelFeatures:
+    """An image and what the matcher behind keeps of it."""
+
+    grey: np.ndarray  # uint8 (H, W)
+    features: Any
+
+
+class SubpixelMatcher:
+    """Another matcher, its points of image 1 refined in the original images.
+
+    `sigma_px` of a refined match is that of the least squares; the others keep the matcher's.
+    """
+
+    def __init__(self, matcher: Matcher, resize_max: int):
+        self.matcher, self.name = matcher, matcher.name
+        self._resize_max = resize_max
+
+    @property
+    def notes(self) -> dict[str, str]:
+        return getattr(self.matcher, 'notes', {})
+
+    def extract(self, image: np.ndarray) -> SubpixelFeatures:
+        features = self.matcher.extract(image)  # first: it refuses what is no image
+        return SubpixelFeatures(to_grey(image), features)
+
+    def match(self, features0: SubpixelFeatures, features1: SubpixelFeatures) -> Matches:
+        matches = self.matcher.match(features0.features, features1.features)
+        longest = max(features1.grey.shape)
+        scale = max(longest / self._resize_max, 1.0) if self._resize_max else 1.0
+        refined = lucas_kanade(
+            features0.grey, features1.grey, matches.keypoints0, matches.keypoints1, MAX_MOVE_PX * scale
+        )
+        sigma = np.where(refined.sure, refined.sigma_px, matches.sigma_px)
+        return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma)
+
+
+def lucas_kanade(
+    image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, points1: np.ndarray, max_move_px: float = MAX_MOVE_PX
+) -> Refined:
+    """Return where the patches around `points0` lie in image 1, near `points1`.
+
+    Gauss-Newton on the shift of a patch, whose brightness and contrast may differ (Baker and Matthews, IJCV 2004, the
+    inverse compositional form). Its rotation, scale and shear are those of the matches around it.
+
+    Args:
+        image0, image1: uint8 (H, W), sizes may differ. points0, points1: (N, 2) x, y [px].
+    """
+    # In float32: OpenCV rounds the interpolation of uint8 images to whole grey values.
+    image0, image1 = (image.astype(np.float32) for image in (image0, image1))
+    points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
+    refined = Refined(points1.copy(), np.full(len(points1), np.nan), np.zeros(len(points1), bool))
+    usable = np.flatnonzero(_has_patch(points0, image0, RADIUS + 1) & _has_patch(points1, image1, RADIUS))
+    warps = local_warps(points0[usable], points1[usable])
+    for start in range(0, len(usable), AT_ONCE):
+        rows = usable[start : start + AT_ONCE]
+        warp = warps[start : start + AT_ONCE]
+        shift, sigma, sure = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
+        moved = points1[rows] + shift
+        sure &= _has_patch(moved, image1, 0)
+        rows = rows[sure]
+        refined.points1[rows], refined.sigma_px[rows], refined.sure[rows] = moved[sure], sigma[sure], True
+    return refined
+
+
+def local_warps(points0: np.ndarray, points1: np.ndarray) -> np.ndarray:
+    """Return (N, 2, 2), what a step in image 0 is in image 1 near each match, by affine fits to the matches around it.
+
+    The identity where too few agree on a map, and where that would turn a patch over or change its area by more than 4.
+    """
+    warps = np.tile(np.eye(2), (len(points0), 1, 1))
+    if not len(points0):
+        return warps
+    tile = (points0 / TILE_PX).astype(int)
+    columns, rows = tile.max(axis=0) + 1
+    number = tile[:, 1] * columns + tile[:, 0]
+    place = np.column_stack([points0 / TILE_PX, np.ones(len(points0))])
+    products = np.einsum('ni,nj->ijn', place, np.column_stack([place, points1])).reshape(15, -1)
+    counts = _in_neighbourhood(np.bincount(number, minlength=rows * columns), rows, columns)
+    weight = np.ones(len(points0))
+    for _ in range(FITS):
+        sums = [_in_neighbourhood(np.bincount(number, weight * p, rows * columns), rows, columns) for p in products]
+        sums = np.stack(sums, axis=-1).reshape(-1, 3, 5)
+        affine = np.linalg.solve(sums[:, :, :3] + 1e-6 * np.eye(3), sums[:, :, 3:])  # (tiles, 3, 2)
+        misfit = np.einsum('ni,nic->nc', place, affine[number]) - points1
+        weight = 1 / (1 + np.sum(misfit**2, axis=1) / MISFIT_PX**2)
+    agreeing = _in_neighbourhood(np.bincount(number, weight, rows * columns), rows, columns)
+    fitted = affine[:, :2].transpose(0, 2, 1) / TILE_PX
+    area = np.linalg.det(fitted)
+    believed = (agreeing >= MIN_NEIGHBOURS) & (agreeing >= counts / 2) & (area > 1 / 4) & (area < 4)
+    own = believed[number]
+    warps[own] = fitted[number[own]]
+    return warps
+
+
+def _in_neighbourhood(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Return (rows * columns,), the sum over each tile and the eight around it."""
+    grid = values.reshape(rows, columns).astype(np.float64)
+    return cv2.boxFilter(grid, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT).ravel()
+
+
+def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return shift (N, 2), sigma (N,) and whether both are to be believed (N,); `warps` (N, 2, 2) of `local_warps`."""
+    side = 2 * RADIUS + 1
+    around = _patches(image0, points0, RADIUS + 1, np.eye(2)[None]).reshape(-1, side + 2, side + 2)
+    slope_x = _centred(around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) / 2
+    slope_y = _centred(around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) / 2
+    patch0 = _centred(around[:, 1:-1, 1:-1])
+    xx, xy, yy = _dot(slope_x, slope_x), _dot(slope_x, slope_y), _dot(slope_y, slope_y)
+    # A floor far below any texture's, 1e-3 grey values a pixel, so that a plain patch divides by no zero.
+    determinant = np.maximum(xx * yy - xy * xy, (1e-3 * side) ** 4)
+    energy0 = np.maximum(_dot(patch0, patch0), 1e-3)
+
+    shift = np.zeros((len(points0), 2))
+    correlation, residual = np.zeros(len(points0)), np.full(len(points0), np.inf)
+    moving = np.arange(len(points0))
+    for _ in range(STEPS):
+        patch1 = _centred(_patches(image1, points1[moving] + shift[moving], RADIUS, warps[moving]))
+        energy1 = np.maximum(_dot(patch1, patch1), 1e-3)
+        correlation[moving] = _dot(patch0[moving], patch1) / np.sqrt(energy0[moving] * energy1)
+        difference = patch0[moving] - np.sqrt(energy0[moving] / energy1)[:, None] * patch1
+        residual[moving] = _dot(difference, difference)
+        x, y = _dot(slope_x[moving], difference), _dot(slope_y[moving], difference)
+        step = np.stack([yy[moving] * x - xy[moving] * y, xx[moving] * y - xy[moving] * x], axis=1)
+        step = np.einsum('nij,nj->ni', warps[moving], step / determinant[moving, None])
+        length = np.linalg.norm(step, axis=1)
+        shift[moving] += step / np.maximum(length, 1)[:, None]  # at most a pixel: the slopes reach no farther
+        moving = moving[(length > SMALL_STEP_PX) & (np.linalg.norm(shift[moving], axis=1) <= 2 * max_move_px)]
+        if not len(moving):
+            break
+    converged = np.ones(len(points0), bool)
+    converged[moving] = False
+    freedom = side * side - 4  # shift, brightness and contrast are fitted
+    area = np.abs(np.linalg.det(warps))
+    sigma = np.sqrt(residual / freedom * (xx + yy) / determinant / 2 * area + MODEL_SIGMA_PX**2)
+    near = np.linalg.norm(shift, axis=1) <= max_move_px
+    return shift, sigma, converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
+
+
+def _patches(image: np.ndarray, points: np.ndarray, radius: int, warps: np.ndarray) -> np.ndarray:
+    """Return float32 (N, (2 radius + 1)^2), the image at steps, warped by (N or 1, 2, 2), around points; bilinear."""
+    step = np.arange(-radius, radius + 1)
+    steps = np.stack(np.meshgrid(step, step), axis=-1).reshape(-1, 2)
+    x, y = ((points[:, None] + steps @ warps.transpose(0, 2, 1)).astype(np.float32)).transpose(2, 0, 1)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _centred(patches: np.ndarray) -> np.ndarray:
+    """Return (N, P), the patches (N, ...) without their mean: whatever the brightness."""
+    flat = patches.reshape(len(patches), -1)
+    return flat - flat.mean(axis=1, keepdims=True)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum('np,np->n', a, b)
+
+
+def _has_patch(points: np.ndarray, image: np.ndarray, radius: int) -> np.ndarray:
+    """Return (N,) bool, whether the patch around a point lies in the image; False for points that are not finite."""
+    limit = np.array(image.shape[::-1]) - 1 - radius
+    return ((points >= radius) & (points <= limit)).all(axis=1)
