@@ -30,7 +30,8 @@ def files(tmp_path_factory):
 @pytest.fixture
 def make(files):
     def make(name, **settings):
-        return create_matcher(MatcherConfig(**{'name': name, 'weights': files[name], 'device': 'cpu', **settings}))
+        own = {'name': name, 'weights': files[name], 'device': 'cpu', 'precision': 'fp32', 'subpixel': 'none'}
+        return create_matcher(MatcherConfig(**{**own, **settings}))
 
     return make
 
@@ -116,7 +117,7 @@ def test_similarities_without_a_bound_become_confidences_in_the_same_order(tmp_p
     """Known similarities through the whole way: the official threshold of 25 is 0.2."""
     asked = []
 
-    def match(_self, _features0, _features1, threshold):
+    def match(_self, _features0, _features1, threshold, max_matches):
         asked.append(threshold)
         score = torch.tensor([24.0, 25.0, 100.0, 900.0])
         points = torch.full((4, 2), 40.0)
@@ -133,12 +134,11 @@ def test_similarities_without_a_bound_become_confidences_in_the_same_order(tmp_p
 
 def test_optimized_mode_finds_the_shift(tmp_path):
     path = save_tiny('efficient_loftr', tmp_path, mode='optimized', temperature=0.01)
-    matcher = create_matcher(MatcherConfig(name='efficient_loftr', weights=path, device='cpu', match_threshold=0.0))
-    matches = match_images(matcher, *shifted_pair())
+    config = MatcherConfig(name='efficient_loftr', weights=path, device='cpu', match_threshold=0.0, subpixel='none')
+    matches = match_images(create_matcher(config), *shifted_pair())
     assert len(matches) > 20 and matches.confidence.min() > 0 and matches.confidence.max() < 1
     np.testing.assert_allclose(np.median(matches.keypoints0 - matches.keypoints1, axis=0), [SHIFT, 0], atol=2)
-    make_all = dataclasses.replace(matcher.config, match_threshold=1.0)
-    assert len(match_images(create_matcher(make_all), *shifted_pair())) == 0
+    assert len(match_images(create_matcher(dataclasses.replace(config, match_threshold=1.0)), *shifted_pair())) == 0
 
 
 @each_network
@@ -227,6 +227,37 @@ def test_half_precision_that_drifts_too_far_is_not_used(name, spoil, make, cpu_w
         matcher = make(name, precision='bf16')
     assert next(matcher.network.parameters()).dtype is torch.float32
     assert matcher.notes['precision'].startswith('fp32: bf16 drifts by') and 'drifts by' in caplog.text
+
+
+@each_network
+def test_precision_is_chosen_by_what_the_cpu_has(name, make, cpu_with_units, monkeypatch):
+    assert make(name, precision='auto').notes['precision'].startswith('bf16, drift')
+    monkeypatch.setattr(precision, 'cpu_flags', lambda: {'avx2'})
+    assert make(name, precision='auto').notes == {}
+
+
+def test_precision_is_full_where_another_engine_or_device_computes(cpu_with_units):
+    for device, engine in (('cpu', 'compile'), ('cuda', 'torch')):
+        assert precision.choose_dtype('auto', torch.device(device), engine) is torch.float32
+
+
+@each_network
+def test_only_the_most_confident_are_refined(name, make, monkeypatch):
+    all_of_them = match_images(make(name, max_matches=0), *shifted_pair())
+    refined = []
+    network = NETWORKS[name]
+    refine = network.refine if name == 'loftr' else network._refine
+
+    def counting(self, *arguments):
+        result = refine(self, *arguments)
+        refined.append(len(result[0]))
+        return result
+
+    monkeypatch.setattr(network, refine.__name__, counting)
+    few = match_images(make(name, max_matches=12), *shifted_pair())
+    assert sum(refined) == len(few) == 12 < len(all_of_them)
+    for field in ('keypoints0', 'confidence', 'cell0'):
+        np.testing.assert_array_equal(getattr(few, field), getattr(all_of_them, field)[:12])
 
 
 @each_network

@@ -19,7 +19,7 @@ from loftr_ros.image import PreparedImage, prepare
 from loftr_ros.matchers import graphs
 from loftr_ros.matchers.device import choose_device
 from loftr_ros.matchers.engines import take_over
-from loftr_ros.matchers.precision import choose_dtype
+from loftr_ros.matchers.precision import NAMES, choose_dtype
 from loftr_ros.networks import efficient_loftr, loftr
 from loftr_ros.weights.convert import build_network
 
@@ -64,7 +64,7 @@ class DetectorFreeMatcher:
     def __init__(self, config: MatcherConfig):
         self.config = config
         self.device = choose_device(config.device)
-        dtype = choose_dtype(config.precision, self.device)
+        dtype = choose_dtype(config.precision, self.device, config.engine)
         network, checkpoint = load_network(self.network_name, config.weights, config.accept_license)
         self.name = f'{self.network_name}:{checkpoint.name}'
         self.notes: dict[str, str] = {}
@@ -130,11 +130,12 @@ class DetectorFreeMatcher:
         full = self._fuse(copy.deepcopy(network), torch.float32).to(self.device)
         half = self._fuse(network, dtype).to(self.device, dtype)
         drift = self._drift(full, half)
-        self.notes['precision'] = f'{self.config.precision}, drift {drift:.2g}'
+        kind = NAMES[dtype]
+        self.notes['precision'] = f'{kind}, drift {drift:.2g}'
         if drift <= MAX_DRIFT:
             return half
         # Not a number is no <= either.
-        self.notes['precision'] = f'fp32: {self.config.precision} drifts by {drift:.2g}, allowed is {MAX_DRIFT:g}'
+        self.notes['precision'] = f'fp32: {kind} drifts by {drift:.2g}, allowed is {MAX_DRIFT:g}'
         logger.warning('%s computes in %s', self.name, self.notes['precision'])
         return full
 
@@ -178,7 +179,9 @@ class DetectorFreeMatcher:
         # The networks take scores above a threshold, this package from it on.
         threshold = np.nextafter(np.float32(self._to_score(self.config.match_threshold)), np.float32(-1))
         with torch.inference_mode():
-            found = self.network.match(features0.maps, features1.maps, threshold=float(threshold))
+            found = self.network.match(
+                features0.maps, features1.maps, threshold=float(threshold), max_matches=self.config.max_matches
+            )
             scalars = torch.stack([found.confidence.double(), found.sigma.double(), found.cell0.double()], dim=1)
             rows = torch.cat([found.keypoints0.double(), found.keypoints1.double(), scalars], dim=1)
             return rows.cpu().numpy()  # the one copy to the host
@@ -191,7 +194,7 @@ class DetectorFreeMatcher:
         keep = _inside(points0, image0) & _inside(points1, image1)
         keep &= confidence >= np.float32(self.config.match_threshold)
         keep = np.flatnonzero(keep)
-        keep = keep[np.argsort(-confidence[keep], kind='stable')][: self.config.max_matches or None]
+        keep = keep[np.argsort(-confidence[keep], kind='stable')]
         number = self._number(cell0.astype(np.int64), points0, image0)
         return Matches(
             image0.to_original(points0[keep]),

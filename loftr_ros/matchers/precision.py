@@ -9,17 +9,23 @@ import torch
 from loftr_ros.errors import ConfigError
 
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 CPU_UNITS = {torch.float16: {'avx512_fp16', 'amx_fp16'}, torch.bfloat16: {'avx512_bf16', 'amx_bf16'}}
 """Flags of /proc/cpuinfo that mean arithmetic in hardware. Without it bf16 takes a hundred times the time of fp32."""
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the format that `matcher.precision` names.
+def choose_dtype(precision: str, device: torch.device, engine: str = 'torch') -> torch.dtype:
+    """Return the format that `matcher.precision` names; 'auto': bf16 where torch on this CPU has units for it.
+
+    On a GPU 'auto' is fp32: nobody has measured yet what half precision gains and loses there.
 
     Raises:
         ConfigError: the device has no arithmetic for it.
     """
+    if precision == 'auto':
+        has_units = device.type == 'cpu' and CPU_UNITS[torch.bfloat16] & cpu_flags()
+        precision = 'bf16' if has_units and engine == 'torch' else 'fp32'
     dtype = DTYPES[precision]
     if dtype is torch.float32:
         return dtype

@@ -240,6 +240,18 @@ def match_raw_similarity(similarity: Similarity, threshold: float, eligible0=Non
     return _select(similarity, best, column, mutual, threshold, eligible0, eligible1)
 
 
+def most_confident(matches: CoarseMatches, count: int) -> CoarseMatches:
+    """Return the `count` most confident matches of every pair, in their order; 0 = all."""
+    if not count:
+        return matches
+    order = torch.argsort(matches.confidence, descending=True, stable=True)
+    order = order[torch.argsort(matches.batch_index[order], stable=True)]  # pair by pair
+    pair = matches.batch_index[order]
+    rank = torch.arange(len(pair), device=pair.device) - torch.searchsorted(pair, pair)
+    keep = order[rank < count].sort().values
+    return CoarseMatches(*(field[keep] for field in matches))
+
+
 def log_dual_softmax(similarity: Similarity) -> Tensor:
     """Return the dense log P (B, L, S) of `match_dual_softmax`, differentiable, for the loss (LoFTR, eq. 3)."""
     scores = dense_similarity(similarity)

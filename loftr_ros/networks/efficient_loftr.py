@@ -22,6 +22,7 @@ from loftr_ros.networks.coarse_matching import (
     log_dual_softmax,
     match_dual_softmax,
     match_raw_similarity,
+    most_confident,
 )
 from loftr_ros.networks.repvgg import Pyramid, RepVGG
 from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement, Windows
@@ -123,18 +124,26 @@ class EfficientLoFTR(nn.Module):
         pyramid = self.backbone(image.contiguous(memory_format=torch.channels_last))
         return Features(self.loftr_coarse.attend_itself(pyramid.eighth), pyramid, valid)
 
-    def match(self, features0: Features, features1: Features, threshold: float = 0.2, border: int = 2) -> MatchedPoints:
+    def match(
+        self,
+        features0: Features,
+        features1: Features,
+        threshold: float = 0.2,
+        border: int = 2,
+        max_matches: int = 0,
+    ) -> MatchedPoints:
         """Return the matches of image pairs; row b of features0 belongs to row b of features1.
 
         Args:
             threshold: least confidence; official 0.2 in mode 'full', 25 in mode 'optimized'.
             border: coarse cells along each side of both images that match nothing.
+            max_matches: only so many of each pair are refined, the most confident; 0 = all.
         """
         coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
         similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
         nearest_neighbours = match_raw_similarity if self.mode == 'optimized' else match_dual_softmax
-        coarse = nearest_neighbours(similarity, threshold, eligible0, eligible1)
+        coarse = most_confident(nearest_neighbours(similarity, threshold, eligible0, eligible1), max_matches)
         fixed0 = None if features0.chosen is None else features0.chosen[coarse.batch_index, coarse.cell0]
         fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse, fixed0)
         if fixed0 is not None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loftr_ros.errors import InputError
-from loftr_ros.networks.coarse_matching import CoarseMatching, away_from_border
+from loftr_ros.networks.coarse_matching import CoarseMatching, away_from_border, most_confident
 from loftr_ros.networks.resnet_fpn import ResNetFpn
 
 COARSE_STRIDE, FINE_STRIDE = 8, 2
@@ -290,13 +290,19 @@ class LoFTR(nn.Module):
         return LoftrFeatures(tokens.unflatten(1, coarse.shape[1:3]), fine.contiguous(), mask)
 
     def match(
-        self, features0: LoftrFeatures, features1: LoftrFeatures, threshold: float = 0.2, border: int = 2
+        self,
+        features0: LoftrFeatures,
+        features1: LoftrFeatures,
+        threshold: float = 0.2,
+        border: int = 2,
+        max_matches: int = 0,
     ) -> LoftrMatches:
         """Return the matches of B pairs of images.
 
         Args:
             threshold: matches have a larger confidence.
             border: matches closer to the edge of the image or its padding are left out [coarse cells].
+            max_matches: only so many of each pair are refined, the most confident; 0 = all.
         """
         batch, height0, width0 = features0.coarse.shape[:3]
         height1, width1 = features1.coarse.shape[1:3]
@@ -304,9 +310,10 @@ class LoFTR(nn.Module):
         device = tokens0.device
         eligible0 = away_from_border(batch, height0, width0, border, features0.mask, device)
         eligible1 = away_from_border(batch, height1, width1, border, features1.mask, device)
-        batch_index, cell0, cell1, confidence = self.coarse_matching(
+        coarse = self.coarse_matching(
             tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1
         )
+        batch_index, cell0, cell1, confidence = most_confident(coarse, max_matches)
         at_once = MATCHES_AT_ONCE.get(device.type, MATCHES_AT_ONCE['cpu'])
         chunks = zip(batch_index.split(at_once), cell0.split(at_once), cell1.split(at_once), strict=True)
         parts = [self.refine(features0, features1, tokens0, tokens1, *chunk) for chunk in chunks]
