@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip('torch')
 
 from loftr_ros.networks import coarse_matching as cm  # noqa: E402
-from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_  # noqa: E402
+from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_  # noqa: E402
 from loftr_ros.networks.sinkhorn import log_optimal_transport  # noqa: E402
 
 
@@ -197,16 +197,41 @@ def test_columns_far_below_the_others_are_not_lost_to_underflow():
     assert torch.allclose(found.confidence, expected[0].diagonal())
 
 
-def test_column_sums_of_blocks_equal_log_sum_exp():
+@pytest.mark.parametrize('small', [True, False])
+def test_sums_of_blocks_equal_log_sum_exp(small):
     scores = 5 * torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
     sums, parts = ColumnSums(), []
     for block in scores.clone().split(3, 1):
-        best, total = exponentiate_rows_(block)
-        sums.add(best, block)
-        parts.append(total)
+        reference, total = exponentiate_rows_(block, small)
+        sums.add(reference, block)
+        parts.append(reference + total.log())
     assert sums.is_exact()
     assert torch.allclose(sums.value(), scores.logsumexp(1), atol=1e-5)
     assert torch.allclose(torch.cat(parts, 1), scores.logsumexp(2), atol=1e-5)
     sums.add(torch.full((2, 1), 300.0), torch.full((2, 1, 5), 1e-35))
     assert not sums.is_exact()
     assert sums.is_exact(torch.zeros(2, 5, dtype=torch.bool))  # no column that counts
+
+
+@pytest.mark.parametrize('length, small', [(70.0, True), (80.0, False), (float('nan'), False)])
+def test_lengths_say_whether_exponentials_fit_float32(length, small):
+    features0 = torch.tensor([[[length, 0.0], [0.5, 0.5]]])
+    assert are_small(features0, torch.tensor([[[0.0, 1.0], [0.2, 0.0]]])) is small
+    assert are_small(features0[:, :0], torch.ones(1, 3, 2))
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.01], ids=['small', 'large'])
+def test_both_ways_to_sum_give_the_same_matches(temperature):
+    generator = torch.Generator().manual_seed(1)
+    f0 = 4 * torch.randn(2, 40, 16, generator=generator)
+    f1 = f0[:, torch.randperm(40, generator=generator)] + 0.3 * torch.randn(2, 40, 16, generator=generator)
+    valid = torch.rand(2, 40, generator=generator) > 0.2
+    similarity = cm.Similarity(f0, f1, temperature, valid, valid)
+    assert similarity.is_small() is (temperature == 1.0)
+    found = cm.match_dual_softmax(similarity, 0.05)
+    log_p = cm.log_dual_softmax(similarity)
+    expected = log_p.exp()[found.batch_index, found.cell0, found.cell1]
+    assert len(found.cell0) > 30
+    assert torch.allclose(found.confidence, expected, rtol=1e-4)
+    mutual = (log_p == log_p.amax(1, keepdim=True)) & (log_p == log_p.amax(2, keepdim=True)) & (log_p.exp() > 0.05)
+    assert (mutual & valid[:, :, None] & valid[:, None]).sum() == len(found.cell0)

@@ -159,7 +159,7 @@ def _in_neighbourhood(values: np.ndarray, rows: int, columns: int) -> np.ndarray
 def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return shift (N, 2), sigma (N,) and whether both are to be believed (N,); `warps` (N, 2, 2) of `local_warps`."""
     side = 2 * RADIUS + 1
-    around = _patches(image0, points0, RADIUS + 1, np.eye(2)[None]).reshape(-1, side + 2, side + 2)
+    around = _sample(image0, points0, *_steps(RADIUS + 1, np.eye(2)[None])).reshape(-1, side + 2, side + 2)
     slope_x = _centred(around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) / 2
     slope_y = _centred(around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) / 2
     patch0 = _centred(around[:, 1:-1, 1:-1])
@@ -171,8 +171,9 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     shift = np.zeros((len(points0), 2))
     correlation, residual = np.zeros(len(points0)), np.full(len(points0), np.inf)
     moving = np.arange(len(points0))
+    steps_x, steps_y = _steps(RADIUS, warps)
     for _ in range(STEPS):
-        patch1 = _centred(_patches(image1, points1[moving] + shift[moving], RADIUS, warps[moving]))
+        patch1 = _centred(_sample(image1, points1[moving] + shift[moving], steps_x[moving], steps_y[moving]))
         energy1 = np.maximum(_dot(patch1, patch1), 1e-3)
         correlation[moving] = _dot(patch0[moving], patch1) / np.sqrt(energy0[moving] * energy1)
         difference = patch0[moving] - np.sqrt(energy0[moving] / energy1)[:, None] * patch1
@@ -194,12 +195,17 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     return shift, sigma, converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
 
 
-def _patches(image: np.ndarray, points: np.ndarray, radius: int, warps: np.ndarray) -> np.ndarray:
-    """Return float32 (N, (2 radius + 1)^2), the image at steps, warped by (N or 1, 2, 2), around points; bilinear."""
-    step = np.arange(-radius, radius + 1)
-    steps = np.stack(np.meshgrid(step, step), axis=-1).reshape(-1, 2)
-    x, y = ((points[:, None] + steps @ warps.transpose(0, 2, 1)).astype(np.float32)).transpose(2, 0, 1)
-    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _steps(radius: int, warps: np.ndarray) -> np.ndarray:
+    """Return float32 (2, N, (2 radius + 1)^2), x and y from the centre of a patch to its pixels under warps (N, 2, 2)."""
+    step = np.arange(-radius, radius + 1, dtype=np.float32)
+    flat = np.stack(np.meshgrid(step, step)).reshape(2, -1)
+    return np.einsum('nij,jp->inp', warps.astype(np.float32), flat)
+
+
+def _sample(image: np.ndarray, points: np.ndarray, steps_x: np.ndarray, steps_y: np.ndarray) -> np.ndarray:
+    """Return float32 (N, P), the image at points (N, 2) plus steps (N or 1, P), bilinear."""
+    x, y = points.astype(np.float32).T[..., None]
+    return cv2.remap(image, x + steps_x, y + steps_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _centred(patches: np.ndarray) -> np.ndarray:

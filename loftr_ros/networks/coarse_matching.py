@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_
+from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_
 from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
 
 MASKED = -1e9
@@ -99,6 +99,10 @@ class Similarity:
     def new_full(self, shape, value) -> Tensor:
         return self.features0.new_full(shape, value)
 
+    def is_small(self) -> bool:
+        """Return whether the exponential of every similarity is an ordinary number."""
+        return are_small(self.features0, self.columns1.transpose(1, 2))
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield slices of rows and their similarities (B, rows, S), which the caller may overwrite."""
         for start in range(0, self.rows, self.block_rows):
@@ -141,16 +145,18 @@ def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None,
     sparse = threshold >= SPARSE_THRESHOLD
     log_rows = similarity.new_full((similarity.batch, similarity.rows), 0.0)
     sums = ColumnSums()
+    small = sparse and similarity.is_small()  # a masked row, which has the sum 0 then, is no candidate
     found = []
     for rows, block in similarity.blocks():
-        folded = _fold(block)
-        best, log_rows[:, rows] = exponentiate_rows_(block, folded.amax(2))
-        sums.add(best, block)
+        reference, total = exponentiate_rows_(block, small)
+        log_rows[:, rows] = reference + total.log()
+        sums.add(reference, block)
         if sparse:  # P is never above the soft-max of the row: nothing else can be a match or beat one
-            least = log_rows[:, rows] + (math.log(threshold) - 1e-4)  # rounding must lose none
-            batch_index, row, column = _unfold(folded > least[..., None], block.shape[2])
-            score = block[batch_index, row, column].log() + best[batch_index, row]
-            kept = score > least[batch_index, row]
+            least = (threshold * (1 - 1e-4)) * total  # rounding must lose none
+            batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
+            exponential = block[batch_index, row, column]
+            kept = exponential > least[batch_index, row]
+            score = exponential.log() + reference[batch_index, row]
             found.append(tuple(values[kept] for values in (batch_index, row + rows.start, column, score)))
     log_columns = sums.value() if sums.is_exact(similarity.valid1) else _log_columns(similarity)
     if not sparse:

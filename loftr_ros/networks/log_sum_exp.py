@@ -1,7 +1,8 @@
 """Log-sum-exp over the rows and over the columns of the same similarities, with one exponential for each element.
 
 A dual soft-max needs both. Exponentials are most of its time on a CPU, and those relative to the best of each row serve
-the columns as well: sum_i exp(s_ij) = sum_i exp(best_i) exp(s_ij - best_i) is a matrix product.
+the columns as well: sum_i exp(s_ij) = sum_i exp(best_i) exp(s_ij - best_i) is a matrix product. Where lengths of the
+features say that no exponential leaves the range of float32, nothing has to be subtracted at all.
 """
 
 from __future__ import annotations
@@ -16,14 +17,27 @@ TINY = 1e-30
 """Sums of columns below this share of the largest exponential have lost digits to underflow."""
 
 
-def exponentiate_rows_(scores: Tensor, best: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Overwrite scores (..., L, S) by exp(scores - best of the row); return the best and the log-sum-exp (..., L).
+MAX_EXPONENT = 75.0
+"""exp(75), exp(-75) and sums of many thousands of them are ordinary numbers in float32."""
 
-    `best` (..., L) is the largest of each row, if it is known already.
+
+def are_small(features0: Tensor, features1: Tensor) -> bool:
+    """Return whether no inner product of rows of (..., L, C) and (..., S, C) can exceed MAX_EXPONENT."""
+    longest0, longest1 = (
+        features.norm(dim=-1).max() if features.numel() else 0.0 for features in (features0, features1)
+    )
+    return bool(longest0 * longest1 <= MAX_EXPONENT)
+
+
+def exponentiate_rows_(scores: Tensor, small: bool) -> tuple[Tensor, Tensor]:
+    """Overwrite scores (..., L, S) by exp(scores - reference of the row); return references and sums (..., L).
+
+    The reference is the best of the row; or 0, in half of the time, if the scores are `small` (`are_small`).
     """
-    best = scores.amax(-1) if best is None else best
-    total = scores.sub_(best[..., None]).clamp_(min=LEAST).exp_().sum(-1)
-    return best, best + total.log()
+    if small:
+        return scores.new_zeros(scores.shape[:-1]), scores.exp_().sum(-1)
+    best = scores.amax(-1)
+    return best, scores.sub_(best[..., None]).clamp_(min=LEAST).exp_().sum(-1)
 
 
 class ColumnSums:
@@ -32,12 +46,12 @@ class ColumnSums:
     def __init__(self):
         self.scale, self.total = None, None
 
-    def add(self, best: Tensor, exponentials: Tensor) -> None:
-        """Take in rows as `exponentiate_rows_` leaves them: best (..., R), exponentials (..., R, S)."""
-        scale = best.amax(-1, keepdim=True)  # (..., 1)
+    def add(self, reference: Tensor, exponentials: Tensor) -> None:
+        """Take in rows as `exponentiate_rows_` leaves them: references (..., R), exponentials (..., R, S)."""
+        scale = reference.amax(-1, keepdim=True)  # (..., 1)
         if self.total is not None:
             scale = torch.maximum(scale, self.scale)
-        added = ((best - scale).exp()[..., None, :] @ exponentials)[..., 0, :]
+        added = ((reference - scale).exp()[..., None, :] @ exponentials)[..., 0, :]
         self.total = added if self.total is None else added + self.total * (self.scale - scale).exp()
         self.scale = scale
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from loftr_ros.networks.log_sum_exp import ColumnSums, exponentiate_rows_
+from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_
 from loftr_ros.networks.repvgg import Pyramid, conv_with, fold_batch_norm
 
 DENSE_ABOVE = 0.7
@@ -164,7 +164,8 @@ class TwoStageRefinement(nn.Module):
 
     def pixel_log_confidence(self, windows: Windows) -> Tensor:
         """Return the log of the dual soft-max (M, w^2, w^2) of stage 1, normalised over the widened window."""
-        similarity = self._pixel_similarity(windows)
+        features0, features1 = self._pixel_features(windows)
+        similarity = torch.matmul(features0, features1.transpose(1, 2))
         total0 = similarity.logsumexp(2, keepdim=True)
         total1 = similarity.logsumexp(1, keepdim=True)
         side = self.window + 2
@@ -174,27 +175,29 @@ class TwoStageRefinement(nn.Module):
     def _pixel_scores(self, windows: Windows) -> Tensor:
         """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; in the margin less than anywhere.
 
-        With half of the exponentials: P = E^2 exp(2 best - total0 - total1), E being relative to the best of the row.
+        With half of the exponentials: P = E^2 exp(2 reference) / (total0 total1), E being relative to the reference.
         """
-        similarity = self._pixel_similarity(windows)
-        best, total0 = exponentiate_rows_(similarity)
+        features0, features1 = self._pixel_features(windows)
+        similarity = torch.matmul(features0, features1.transpose(1, 2))
+        reference, total0 = exponentiate_rows_(similarity, are_small(features0, features1))
         sums = ColumnSums()
-        sums.add(best, similarity)
+        sums.add(reference, similarity)
         side = self.window + 2
         if not sums.is_exact():
             score = F.pad(
                 self.pixel_log_confidence(windows).unflatten(2, (self.window, -1)), (1, 1, 1, 1), value=-math.inf
             )
             return score.flatten(2)
-        row = (best - (total0 + sums.scale) / 2).exp()
+        row = ((reference - sums.scale) / 2).exp() / total0.sqrt()
         column = ((sums.scale - sums.value()) / 2).exp().unflatten(1, (side, side))
         column = F.pad(column[:, 1:-1, 1:-1], (1, 1, 1, 1), value=-1.0).flatten(1)
         return similarity.mul_(row[..., None]).mul_(column[:, None])
 
-    def _pixel_similarity(self, windows: Windows) -> Tensor:
+    def _pixel_features(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """Return the features of stage 1, (M, w^2, C') and (M, (w + 2)^2, C'), whose product is the similarity."""
         channels = windows.window0.shape[2]
         features0, features1 = (w[..., : -self.subpixel_channels] for w in windows)
-        return torch.matmul(features0 / channels, features1.transpose(1, 2))  # both divided by sqrt(C)
+        return features0 / channels, features1  # for both divided by sqrt(C)
 
     def subpixel_similarity(self, windows: Windows) -> Tensor:
         """Return the correlation of stage 2 (M, w^2, (w + 2)^2), for `expected_offset`."""
