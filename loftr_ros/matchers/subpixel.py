@@ -196,7 +196,7 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
 
 
 def _steps(radius: int, warps: np.ndarray) -> np.ndarray:
-    """Return float32 (2, N, (2 radius + 1)^2), x and y from the centre of a patch to its pixels under warps (N, 2, 2)."""
+    """Return float32 (2, N, (2 radius + 1)^2), x and y from a patch's centre to its pixels under `warps` (N, 2, 2)."""
     step = np.arange(-radius, radius + 1, dtype=np.float32)
     flat = np.stack(np.meshgrid(step, step)).reshape(2, -1)
     return np.einsum('nij,jp->inp', warps.astype(np.float32), flat)
