@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import functools
 import json
 import os
 import subprocess
@@ -82,7 +83,7 @@ def ours(name: str, folder: Path, size, **settings):
     from loftr_ros.matchers import create_matcher, match_images
 
     weights = str(folder / f'{name}.safetensors')
-    settings = {'match_threshold': THRESHOLD, 'max_matches': 0, 'device': 'cpu', **settings}
+    settings = {'match_threshold': THRESHOLD, 'max_matches': 0, 'device': 'cpu', 'subpixel': 'none', **settings}
     matcher = create_matcher(MatcherConfig(name=name, weights=weights, **settings))
     pair = [(255 * image[0, 0]).round().byte().numpy() for image in images(name, size)]
     keyframe = []
@@ -143,13 +144,20 @@ def compare(name: str, folder: Path, sizes, rounds: int) -> list[list]:
 
     from loftr_ros.matchers.precision import CPU_UNITS, cpu_flags
 
+    def in_bf16(function):
+        with torch.autocast('cpu', torch.bfloat16):
+            return function()
+
     rows = []
+    kinds = ['fp32', *(['bf16'] if CPU_UNITS[torch.bfloat16] & cpu_flags() else [])]
     for size in sizes:
-        functions = {PEERS[name]: peer(name, folder, size)}
-        functions['ours, pair'], functions['ours, video'] = ours(name, folder, size)
-        if CPU_UNITS[torch.bfloat16] & cpu_flags():
-            functions['ours in bf16, pair'], functions['ours in bf16, video'] = ours(
-                name, folder, size, precision='bf16'
+        theirs = peer(name, folder, size)
+        functions = {f'{PEERS[name]}, fp32': theirs}
+        if 'bf16' in kinds:
+            functions[f'{PEERS[name]}, bf16 autocast'] = functools.partial(in_bf16, theirs)
+        for kind in kinds:
+            functions[f'ours, {kind}, pair'], functions[f'ours, {kind}, video'] = ours(
+                name, folder, size, precision=kind
             )
         found = interleaved(functions, min(rounds, 3) if size == LARGE else rounds)
         rows += [
@@ -232,8 +240,8 @@ def by_engine(name: str, folder: Path, size, rounds: int) -> list[list]:
     functions = {}
     for engine in ('torch', *ENGINES):
         with contextlib.suppress(MissingDependencyError):
-            settings = {'weights': str(folder / f'{name}.safetensors'), 'device': 'cpu', 'engine': engine}
-            matcher = create_matcher(MatcherConfig(name=name, **settings))
+            settings = {'device': 'cpu', 'precision': 'fp32', 'engine': engine, 'subpixel': 'none'}
+            matcher = create_matcher(MatcherConfig(name, str(folder / f'{name}.safetensors'), **settings))
             functions[engine] = lambda extract=matcher.extract: extract(image).image.width
     return rows_of(interleaved(functions, rounds), name)
 
@@ -322,8 +330,9 @@ def write_report(folder: Path, options, settings: list[str]) -> None:
         f'`python benchmarks/networks.py{" --large" if options.large else ""}`. ' + __doc__.split('\n\n')[2].strip(),
         report.circumstances() + ''.join(f'\n* {line}' for line in settings),
         'Targets at 640x480: LoFTR 0.7 of kornia for a pair, 0.45 in video; Efficient LoFTR 0.5 of transformers for a '
-        'pair; half of the memory of kornia at 1024x768. Video: one new frame, features of the keyframe known. CPU: '
-        'time on all cores, which other programs on the machine hardly lengthen.',
+        'pair; half of the memory of kornia at 1024x768. `matcher.precision: auto` takes bf16 where the CPU has units '
+        'for it. Video: one new frame, features of the keyframe known. CPU: time on all cores, which other programs on '
+        'the machine hardly lengthen.',
     ]
     for name, sizes in SIZES.items():
         make_weights(name, folder)
