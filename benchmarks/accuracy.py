@@ -10,7 +10,6 @@ run writes benchmarks/results/accuracy.md and the table in README.md; one of som
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import resource
 import subprocess
@@ -24,7 +23,6 @@ import numpy as np
 import report
 from accuracy_sets import (
     CORRECT_DISPARITY_PX,
-    CORRECT_EPIPOLAR_PX,
     CORRECT_TRANSFER_PX,
     HOMOGRAPHY_RANSAC_PX,
     SETS,
@@ -35,11 +33,11 @@ from plain_rooms import MAX_SIFT_MATCHES
 from tqdm import tqdm
 
 from loftr_ros.config import Config
-from loftr_ros.evaluation.baselines import BASELINES, NUM_KEYPOINTS, create_baseline
-from loftr_ros.matchers import create_matcher, match_images, matcher_names
+from loftr_ros.evaluation.baselines import BASELINES, NUM_KEYPOINTS, RATIO, matcher_or_baseline
+from loftr_ros.evaluation.relative_pose import CORRECT_PX
+from loftr_ros.matchers import match_images, matcher_names
 from loftr_ros.runtime import prepare_process
 
-BASELINE_RATIO = 0.8
 COST = 'cost'
 COST_REPEATS = 10
 README = Path(__file__).parents[1] / 'README.md'
@@ -47,10 +45,7 @@ README = Path(__file__).parents[1] / 'README.md'
 
 def make(name: str):
     """Return a matcher with the default settings, or a baseline with those of its own."""
-    config = dataclasses.replace(Config().matcher, name=name)
-    if name in BASELINES:
-        return create_baseline(dataclasses.replace(config, match_threshold=1 - BASELINE_RATIO, max_matches=0))
-    return create_matcher(config)
+    return matcher_or_baseline(name, Config().matcher)
 
 
 class Measured(NamedTuple):
@@ -185,8 +180,8 @@ def introduction(matchers: list[str]) -> str:
         f'`python benchmarks/accuracy.py ../shared/data --matchers {" ".join(matchers)}`\n\n'
         f'Shipped settings: match_threshold {matcher.match_threshold}, max_matches {matcher.max_matches}, resize_max '
         f'{matcher.resize_max} for all; poses by {pose.estimator} at {pose.max_epipolar_error_px} px. SIFT and ORB: '
-        f'{NUM_KEYPOINTS} keypoints, ratio {BASELINE_RATIO}, all matches.\n\n'
-        f'A match is correct up to a Sampson error of {CORRECT_EPIPOLAR_PX:.0f} px under the true pose, '
+        f'{NUM_KEYPOINTS} keypoints, ratio {RATIO}, all matches.\n\n'
+        f'A match is correct up to a Sampson error of {CORRECT_PX:.0f} px under the true pose, '
         f'{CORRECT_TRANSFER_PX:.0f} px from where the true homography puts it, or {CORRECT_DISPARITY_PX:.0f} px from '
         'where the true disparity puts it (of the places where that is known). A pair without a pose, or without the '
         'direction of the translation, has an infinite error and is a failure. Homographies: USAC_MAGSAC at '

@@ -13,23 +13,18 @@ import numpy as np
 from plain_rooms import plain_room_pairs
 
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Camera, Matches, PoseFailure
+from loftr_ros.datatypes import Camera, Frame, Matches
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
     count_correct,
-    direction_error_deg,
     disparity_errors_px,
     error_auc,
     mean_matching_accuracy,
-    pose_error_deg,
-    rotation_error_deg,
     transfer_errors_px,
 )
+from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
 from loftr_ros.evaluation.sequences import open_sequence
-from loftr_ros.geometry import epipolar_error_px, invert_transform
-from loftr_ros.pose import estimate_relative_pose
 
-CORRECT_EPIPOLAR_PX = 2.0
 CORRECT_TRANSFER_PX = 3.0
 CORRECT_DISPARITY_PX = 1.0
 HOMOGRAPHY_RANSAC_PX = 3.0
@@ -80,7 +75,7 @@ class PairSet:
 class PoseSet(PairSet):
     """Relative pose by loftr_ros.pose against the true one.
 
-    A row: rotation, direction and pose error [deg], infinite without a pose; inliers; correct matches; matches.
+    A row is a PairScore.
     """
 
     heading = 'Relative pose by loftr_ros.pose'
@@ -96,24 +91,17 @@ class PoseSet(PairSet):
     )
 
     def measure(self, pair: Pair, matches: Matches) -> tuple:
-        errors = epipolar_error_px(pair.truth, matches.keypoints0, matches.keypoints1, pair.camera, pair.camera)
-        correct = count_correct(errors, CORRECT_EPIPOLAR_PX)
-        pose = estimate_relative_pose(matches, pair.camera, pair.camera, Config().pose)
-        if isinstance(pose, PoseFailure):
-            return (*3 * (np.inf,), pose.num_inliers, correct, len(matches))
-        rotation = rotation_error_deg(pose.rotation, pair.truth[:3, :3])
-        direction = direction_error_deg(pose.translation, pair.truth[:3, 3])
-        total = pose_error_deg(pose.cam1_from_cam0, pair.truth)
-        return rotation, direction, total, pose.num_inliers, correct, len(matches)
+        frame0, frame1 = (Frame(image, pair.camera) for image in (pair.image0, pair.image1))
+        return score_pair(matches, frame0, frame1, pair.truth, Config().pose)
 
     def cells(self, rows: list[tuple]) -> list:
-        rotation, direction, total, *counts = np.array(rows, np.float64).T
-        medians = [float(np.median(errors)) for errors in (rotation, direction)]
-        return [_auc(total), *medians, *(round(float(np.median(c))) for c in counts), int(np.isinf(total).sum())]
+        found = summarise(rows)
+        counts = (round(count) for count in (found.num_inliers, found.num_correct, found.num_matches))
+        return [_slashed(found.auc), found.rotation_deg, found.direction_deg, *counts, found.num_failures]
 
     def summary(self, rows: list[tuple]) -> str:
-        total, correct = np.array(rows, np.float64)[:, [2, 4]].T
-        return f'{_auc(total)}; {np.median(correct):.0f}'
+        found = summarise(rows)
+        return f'{_slashed(found.auc)}; {found.num_correct:.0f}'
 
 
 class PlainRoomSet(PoseSet):
@@ -200,23 +188,15 @@ def _slashed(values) -> str:
     return ' / '.join(f'{value:.2f}' for value in values)
 
 
-def _auc(errors_deg) -> str:
-    return _slashed(error_auc(errors_deg, (5, 10, 20)))
-
-
 def _sequence_set(title: str, folder: Path, step: int = 1) -> PoseSet:
     """Return the pairs (i, i + step) for every step-th frame of the (left) camera."""
     sequence = open_sequence(folder)
-    starts = range(0, len(sequence) - step, step)
 
-    def pairs():
-        for index in starts:
-            frame0, frame1 = (sequence.frames(i)[0] for i in (index, index + step))
-            world_from_0, world_from_1 = sequence.world_from_cam0[[index, index + step]]
-            truth = invert_transform(world_from_1) @ world_from_0
-            yield Pair(f'{index}-{index + step}', frame0.image, frame1.image, truth, frame0.camera)
+    def all_pairs():
+        for name, frame0, frame1, truth in pairs(sequence, step):
+            yield Pair(name, frame0.image, frame1.image, truth, frame0.camera)
 
-    return PoseSet(title, len(starts), pairs)
+    return PoseSet(title, len(range(0, len(sequence) - step, step)), all_pairs)
 
 
 def _kitti(data: Path) -> list[PairSet]:

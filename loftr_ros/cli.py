@@ -13,6 +13,7 @@ COMMANDS = {
     'match': ('loftr_ros.commands.match', 'match two image files'),
     'play': ('loftr_ros.commands.play', 'publish a folder of images, a data set or a rosbag as a camera driver would'),
     'demo': ('loftr_ros.commands.demo', 'run driver and node over DDS on a sequence and compare with the truth'),
+    'evaluate': ('loftr_ros.commands.evaluate', 'measure matchers on a sequence with true poses, beside SIFT and ORB'),
     'doctor': ('loftr_ros.commands.doctor', 'say what is installed, what is missing and how to get it'),
     'weights': ('loftr_ros.commands.weights', 'list, download, check and convert the weights of the networks'),
     'export': ('loftr_ros.commands.export', 'write a network as ONNX files for other engines'),

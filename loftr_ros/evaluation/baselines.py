@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,7 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError
 from loftr_ros.image import prepare
+from loftr_ros.matchers import create_matcher
 
 NUM_KEYPOINTS = 2048
 
@@ -61,6 +64,18 @@ BASELINES = {
     'orb': lambda config: KeypointMatcher('orb', cv2.ORB_create(NUM_KEYPOINTS), cv2.NORM_HAMMING, config),
 }
 """Name -> function of a MatcherConfig."""
+
+
+RATIO = 0.8
+"""Lowe's, for comparisons."""
+
+
+def matcher_or_baseline(name: str, config: MatcherConfig):
+    """Return the matcher `name`, or the baseline with RATIO and all its matches, whatever `config` says of these."""
+    config = dataclasses.replace(config, name=name)
+    if name in BASELINES:
+        return create_baseline(dataclasses.replace(config, match_threshold=1 - RATIO, max_matches=0))
+    return create_matcher(config)
 
 
 def create_baseline(config: MatcherConfig) -> KeypointMatcher:

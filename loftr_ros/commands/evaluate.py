@@ -1,0 +1,90 @@
+"""Measure matchers on a sequence with true poses, beside SIFT and ORB on the same frames.
+
+SEQUENCE is a folder as `loftr_ros play` takes it that has true poses and calibrations: KITTI odometry, EuRoC,
+TartanAir, TUM RGB-D, a COLMAP text model, or what `loftr_ros demo` wrote.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.commands.options import add_config_arguments, read_config
+from loftr_ros.errors import InputError
+from loftr_ros.runtime import prepare_process
+
+logger = logging.getLogger(__name__)
+
+HEADER = ('matcher', 'AUC@5/10/20', 'rotation', 'direction', 'inliers', 'correct', 'matches', 'failures', 'ms')
+EXPLANATION = """AUC of the pose error at 5, 10 and 20 degrees; medians of the rest: errors of rotation and direction
+[deg], inliers, matches correct within 2 px under the true pose, all matches, time of a pair [ms]. Failures: no pose."""
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('sequence', type=Path)
+    parser.add_argument(
+        '--matchers',
+        nargs='+',
+        default=['default', 'sift', 'orb'],
+        metavar='NAME',
+        help='names of matcher.name, sift, orb',
+    )
+    parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
+    parser.add_argument('--max-pairs', type=int, default=0, help='stop after so many pairs; 0 = all')
+    parser.add_argument('-o', '--output', type=Path, metavar='CSV', help='write a line for each pair and matcher here')
+    add_config_arguments(parser)
+
+
+def run(options) -> None:
+    from loftr_ros.evaluation.baselines import matcher_or_baseline
+    from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
+    from loftr_ros.evaluation.sequences import open_sequence
+    from loftr_ros.matchers import match_images
+
+    if options.step < 0 or options.max_pairs < 0:
+        raise InputError(f'--step and --max-pairs must be 0 or more, got {options.step} and {options.max_pairs}')
+    config = read_config(options)
+    for line in prepare_process(config.matcher.keep_memory):
+        logger.info(line)
+    sequence = open_sequence(options.sequence)
+    matchers = {name: matcher_or_baseline(name, config.matcher) for name in options.matchers}
+    scores, times_ms, lines = {name: [] for name in matchers}, {name: [] for name in matchers}, []
+    for pair, frame0, frame1, truth in itertools.islice(pairs(sequence, options.step), options.max_pairs or None):
+        for name, matcher in matchers.items():
+            started = time.perf_counter()
+            matches = match_images(matcher, frame0.image, frame1.image)
+            times_ms[name].append(1e3 * (time.perf_counter() - started))
+            scores[name].append(score_pair(matches, frame0, frame1, truth, config.pose))
+            lines.append((pair, name, *scores[name][-1], times_ms[name][-1]))
+    print(f'{sequence.name}: {len(next(iter(scores.values())))} pairs')
+    print_table([HEADER, *(row(name, summarise(scores[name]), np.median(times_ms[name])) for name in matchers)])
+    print(EXPLANATION)
+    if options.output:
+        write_csv(options.output, lines)
+        print(f'wrote {options.output}')
+
+
+def row(name: str, summary, milliseconds: float) -> tuple[str, ...]:
+    auc = '/'.join(f'{value:.2f}' for value in summary.auc)
+    counts = (summary.num_inliers, summary.num_correct, summary.num_matches, summary.num_failures, milliseconds)
+    angles = (summary.rotation_deg, summary.direction_deg)
+    return name, auc, *(f'{angle:.3g}' for angle in angles), *(f'{count:.0f}' for count in counts)
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        print('  '.join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+
+
+def write_csv(path: Path, lines: list[tuple]) -> None:
+    from loftr_ros.evaluation.relative_pose import PairScore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='') as file:
+        csv.writer(file).writerows([('pair', 'matcher', *PairScore._fields, 'time_ms'), *lines])

@@ -1,0 +1,102 @@
+"""How well the matches of a pair of frames agree with the true motion, and the pose that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from loftr_ros import geometry
+from loftr_ros.config import PoseConfig
+from loftr_ros.datatypes import Frame, Matches, PoseFailure
+from loftr_ros.errors import InputError
+from loftr_ros.evaluation import sequences
+from loftr_ros.evaluation.metrics import (
+    count_correct,
+    direction_error_deg,
+    error_auc,
+    pose_error_deg,
+    rotation_error_deg,
+)
+from loftr_ros.pose import estimate_relative_pose
+
+CORRECT_PX = 2.0
+"""Sampson error under the true pose up to which a match counts as correct."""
+
+AUC_DEG = (5, 10, 20)
+
+
+class PairScore(NamedTuple):
+    """One pair of frames; errors are infinite without a pose."""
+
+    rotation_deg: float
+    direction_deg: float
+    pose_deg: float  # the larger of both, the sign of the translation forgiven
+    num_inliers: int
+    num_correct: int
+    num_matches: int
+
+
+class Summary(NamedTuple):
+    """Many pairs: areas under the curve of the pose error, medians of the rest, and pairs without a pose."""
+
+    auc: np.ndarray  # (3,) up to AUC_DEG
+    rotation_deg: float
+    direction_deg: float
+    num_inliers: float
+    num_correct: float
+    num_matches: float
+    num_failures: int
+
+
+def pairs(sequence: sequences.Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np.ndarray]]:
+    """Yield name, frames and true cam1_from_cam0 (4, 4) of the frames i and i + step; step 0: left and right.
+
+    Raises:
+        InputError: the sequence has no true pose, camera, or second camera, or fewer frames than that.
+    """
+    truth, what = (sequence.cam1_from_cam0, 'extrinsics') if step == 0 else (sequence.world_from_cam0, 'true poses')
+    if truth is None or sequence.camera0 is None or (step == 0 and sequence.camera1 is None):
+        raise InputError(
+            f'{sequence.name} has no {what} or no calibration; evaluation needs both: take KITTI odometry with poses, '
+            'EuRoC, TartanAir, TUM RGB-D, a COLMAP model, or what `loftr_ros demo` wrote'
+        )
+    if len(sequence) <= step:
+        raise InputError(f'{sequence.name} has {len(sequence)} frames, needs more than {step}; take a smaller step')
+    for index in range(0, len(sequence) - step, max(step, 1)):
+        if step == 0:
+            yield str(index), *sequence.frames(index), truth
+        else:
+            frame0, frame1 = (sequence.frames(i)[0] for i in (index, index + step))
+            yield (
+                f'{index}-{index + step}',
+                frame0,
+                frame1,
+                geometry.invert_transform(truth[index + step]) @ truth[index],
+            )
+
+
+def score_pair(matches: Matches, frame0: Frame, frame1: Frame, truth: np.ndarray, config: PoseConfig) -> PairScore:
+    """Return the score of matches against the true cam1_from_cam0 (4, 4)."""
+    cameras = frame0.camera, frame1.camera
+    errors = geometry.epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, *cameras)
+    correct = count_correct(errors, CORRECT_PX)
+    pose = estimate_relative_pose(matches, *cameras, config)
+    if isinstance(pose, PoseFailure):
+        return PairScore(np.inf, np.inf, np.inf, pose.num_inliers, correct, len(matches))
+    rotation = rotation_error_deg(pose.rotation, truth[:3, :3])
+    direction = direction_error_deg(pose.translation, truth[:3, 3])
+    total = pose_error_deg(pose.cam1_from_cam0, truth)
+    return PairScore(rotation, direction, total, pose.num_inliers, correct, len(matches))
+
+
+def summarise(scores: Sequence[PairScore]) -> Summary:
+    rotation, direction, total, *counts = np.array(scores, np.float64).T
+    return Summary(
+        error_auc(total, AUC_DEG),
+        float(np.median(rotation)),
+        float(np.median(direction)),
+        *(float(np.median(count)) for count in counts),
+        int(np.isinf(total).sum()),
+    )

@@ -1,0 +1,87 @@
+"""`loftr_ros evaluate`: pairs of a sequence, their scores, and what the command prints and writes."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+
+from loftr_ros import cli
+from loftr_ros.config import Config
+from loftr_ros.datatypes import Matches
+from loftr_ros.errors import InputError
+from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
+from loftr_ros.evaluation.sequences import rendered_drive, save_sequence
+from loftr_ros.geometry import project
+
+
+@pytest.fixture(scope='module')
+def drive():
+    return rendered_drive(seed=1, num_frames=5, size=(320, 240))
+
+
+def true_matches(truth, camera, count=200) -> Matches:
+    """Return matches of random points before both cameras, without any error."""
+    rng = np.random.default_rng(0)
+    rays = np.c_[rng.uniform(-0.5, 0.5, (count, 2)), np.ones(count)]
+    points0 = rays * rng.uniform(2, 6, (count, 1))
+    points1 = points0 @ truth[:3, :3].T + truth[:3, 3]
+    keypoints = [project(camera, points) for points in (points0, points1)]
+    return Matches(*keypoints, np.ones(count), np.full(count, np.nan), np.arange(count))
+
+
+def test_every_step_th_frame_is_paired_with_the_next(drive):
+    assert [name for name, *_ in pairs(drive, 1)] == ['0-1', '1-2', '2-3', '3-4']
+    assert [name for name, *_ in pairs(drive, 2)] == ['0-2', '2-4']
+    name, left, right, truth = next(pairs(drive, 0))
+    assert (name, left.frame_id, right.frame_id) == ('0', drive.frame_id0, drive.frame_id1)
+    np.testing.assert_array_equal(truth, drive.cam1_from_cam0)
+
+
+def test_true_matches_score_full_marks_and_none_a_failure(drive):
+    _, frame0, frame1, truth = next(pairs(drive, 2))
+    matches = true_matches(truth, frame0.camera)
+    good = score_pair(matches, frame0, frame1, truth, Config().pose)
+    assert max(good[:3]) < 0.01
+    assert good[3:] == (200, 200, 200)
+    failed = score_pair(Matches.empty(), frame0, frame1, truth, Config().pose)
+    assert failed[:3] == (np.inf, np.inf, np.inf) and failed[3:] == (0, 0, 0)
+    both = summarise([good, failed])
+    assert both.num_failures == 1
+    np.testing.assert_allclose(both.auc, 0.5, atol=0.01)
+    assert both.num_matches == 100
+
+
+def test_without_truth_or_frames_it_says_what_it_needs(drive):
+    with pytest.raises(InputError, match='has no true poses or no calibration; evaluation needs both'):
+        next(pairs(dataclasses.replace(drive, world_from_cam0=None), 1))
+    with pytest.raises(InputError, match='has no extrinsics'):
+        next(pairs(dataclasses.replace(drive, cam1_from_cam0=None), 0))
+    with pytest.raises(InputError, match='has 5 frames, needs more than 5'):
+        next(pairs(drive, 5))
+
+
+def test_the_command_compares_matchers_on_the_same_pairs(drive, tmp_path, capsys):
+    save_sequence(drive, tmp_path / 'drive')
+    arguments = ['evaluate', str(tmp_path / 'drive'), '--matchers', 'gcm', 'sift', '--max-pairs', '2']
+    assert cli.main([*arguments, '-o', str(tmp_path / 'out' / 'pairs.csv')]) == 0
+    printed = capsys.readouterr().out
+    assert '2 pairs' in printed
+    assert [line.split()[0] for line in printed.splitlines()[1:4]] == ['matcher', 'gcm', 'sift']
+    with (tmp_path / 'out' / 'pairs.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['pair'], row['matcher']) for row in rows] == [
+        ('0-1', 'gcm'), ('0-1', 'sift'), ('1-2', 'gcm'), ('1-2', 'sift'),
+    ]  # fmt: skip
+    assert all(float(row['rotation_deg']) < 0.5 for row in rows)
+    assert all(float(row['time_ms']) > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [(['--matchers', 'sitf'], 'known are'), (['--step', '-1'], 'must be 0 or more'), (['--step', '9'], 'smaller step')],
+)
+def test_the_command_refuses_with_a_remedy(arguments, words, drive, tmp_path, capsys):
+    save_sequence(drive, tmp_path / 'drive')
+    assert cli.main(['evaluate', str(tmp_path / 'drive'), '--matchers', 'sift', *arguments]) == 1
+    assert words in capsys.readouterr().err
