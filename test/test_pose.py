@@ -21,7 +21,7 @@ from loftr_ros.datatypes import (
     RelativePose,
 )
 from loftr_ros.errors import InputError, MissingDependencyError
-from loftr_ros.pose import estimate_relative_pose, models, robust
+from loftr_ros.pose import estimate_relative_pose, models, refinement, robust
 
 ESTIMATORS = ('poselib', 'opencv')
 SIZE = (640, 480)
@@ -132,6 +132,35 @@ def test_with_wrong_matches_the_covariance_is_still_of_the_right_size(estimator)
         found.append(squared_error_in_sigmas(pose, rotation, translation))
     assert 3.5 < np.mean(found) < 10
     assert np.median(found) < 1.5 * 4.35  # 4.35: the median of chi-square with 5 degrees of freedom
+
+
+def test_errors_that_neighbours_share_enlarge_the_covariance(monkeypatch):
+    """Every 60 px of the image have an error of their own: taken as independent, five times the variance is missing."""
+
+    def mean_squared_error():
+        found = []
+        for seed in range(60):
+            random = np.random.default_rng(1000 + seed)
+            rotation, translation = random_motion(random)
+            pixels0, pixels1 = see(random, 600, rotation, translation, (CAMERA, CAMERA))
+            column, row = (pixels0 // 60).astype(int).T
+            shared = random.normal(size=(20, 20, 2)) * 0.5
+            pixels1 = pixels1 + shared[row, column] + random.normal(size=pixels1.shape) * 0.2
+            pose = estimate(matches_of(pixels0, pixels1))
+            found.append(squared_error_in_sigmas(pose, rotation, translation))
+        return np.mean(found)
+
+    assert 3.5 < mean_squared_error() < 8
+    monkeypatch.setattr(refinement, '_inflation', lambda *_: 1.0)
+    assert mean_squared_error() > 20
+
+
+def test_few_groups_and_perfect_matches_say_nothing_of_neighbours():
+    scores = np.random.default_rng(0).normal(size=(40, 5))
+    normal = scores.T @ scores
+    assert refinement._inflation(scores, np.arange(40) % 5, normal, 1.0) == 1
+    assert refinement._inflation(0 * scores, np.arange(40), normal, 0.0) == 1
+    assert refinement._inflation(scores, np.arange(40), normal, 0.01) > 50
 
 
 def test_the_rotation_without_translation_is_as_precise_as_its_covariance_says():

@@ -15,6 +15,9 @@ ROTATION_THRESHOLD_RATIO = 1.249
 SIGMA_SPREAD = 4.0
 """Weights from `sigma_px` stay within this factor of their median: a few overconfident matches must not decide."""
 
+TILES = 7
+"""Tiles along the longer side of an image in which the errors of matches are taken as alike; 90 px of 640."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Points:
@@ -25,6 +28,7 @@ class Points:
         jacobian0, jacobian1: (n, 2, 2), derivative of the normalised point by the pixel [1/px].
         to_px1: (n, 2, 2), the inverse of jacobian1.
         weights: (n,), inverse standard deviation over its median.
+        tiles: (n,) int, which of TILES x TILES tiles of image 0 a point lies in.
         rows: (n,), their rows in Matches.
     """
 
@@ -34,6 +38,7 @@ class Points:
     jacobian1: np.ndarray
     to_px1: np.ndarray
     weights: np.ndarray
+    tiles: np.ndarray
     rows: np.ndarray
 
     def __len__(self) -> int:
@@ -61,8 +66,15 @@ def usable_points(matches: Matches, camera0: Camera, camera1: Camera) -> Points:
         jacobian1[rows],
         np.linalg.inv(jacobian1[rows]),
         _weights(matches.sigma_px[rows]),
+        _tiles(matches.keypoints0[rows], camera0),
         rows,
     )
+
+
+def _tiles(keypoints: np.ndarray, camera: Camera) -> np.ndarray:
+    side = max(camera.width, camera.height) / TILES
+    column, row = (keypoints // side).astype(int).T
+    return row * TILES + column
 
 
 def _weights(sigma_px: np.ndarray) -> np.ndarray:

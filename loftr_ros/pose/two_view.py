@@ -63,9 +63,9 @@ def estimate_relative_pose(
 
     Inliers have a Sampson error of at most `config.max_epipolar_error_px` and lie in front of both cameras. The
     translation has length 1. The covariance is first-order, from the refinement's derivatives and the scatter of its
-    errors; `matches.sigma_px`, where finite, says how precise one match is compared with another. It takes the errors
-    as independent: those of neighbouring matches often are not (lens, rolling shutter, blur), and then the true
-    covariance is larger.
+    errors; `matches.sigma_px`, where finite, says how precise one match is compared with another. Errors of neighbours
+    often go together (lens, rolling shutter, blur): how much more they scatter then is measured and enlarges it. What
+    shifts a whole image alike, as a wrong calibration does, no error shows.
 
     With PURE_ROTATION and STATIC the rotation comes from the model without translation; the translation is 0, its
     variance UNKNOWN_VARIANCE on all axes, and `epipolar_rmse_px` is the error of that model along one axis.
@@ -125,7 +125,9 @@ def _refine_epipolar(start, points: Points, threshold: float) -> Fit:
         errors[impossible] = np.inf
         return errors, jacobian, expected
 
-    (rotation, translation), covariance = minimise(model, models.move_pose, start, points.weights, threshold)
+    (rotation, translation), covariance = minimise(
+        model, models.move_pose, start, points.weights, points.tiles, threshold
+    )
     possible = models.plausible(rotation, translation, points, threshold)
     errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
     return Fit(rotation, translation, errors, errors <= threshold, covariance)
@@ -141,6 +143,7 @@ def _fit_rotation(points: Points, config: PoseConfig) -> Fit:
         models.move_rotation,
         start,
         points.weights,
+        points.tiles,
         threshold,
     )
     errors = np.linalg.norm(models.rotation_errors(rotation, points, white), axis=1)
