@@ -138,19 +138,18 @@ def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_
         assert pose.scale == RelativePose.SCALE_UP_TO_SCALE
         truth = np.linalg.inv(drive.world_from_cam0[index1]) @ drive.world_from_cam0[index0]
         estimate = conversions.relative_pose_from_msg(pose).cam1_from_cam0
-        # QVGA: 1 px is 0.24 deg; single frames on the edge of low parallax reach half a degree.
-        assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.8)
+        # QVGA: 1 px is 0.24 deg.
+        assert rotation_angle(estimate[:3, :3].T @ truth[:3, :3]) < np.radians(0.2)
         directions_deg.append(np.degrees(angle_between(estimate[:3, 3], truth[:3, 3])))
         count = len(message.confidence)
         assert len(message.points0) == len(message.points1) == 2 * count and len(message.track_ids) == count
         assert pose.num_inliers == sum(message.inliers) and pose.num_matches == count
         assert (message.width0, message.height0, message.width1, message.height1) == (*SIZE, *SIZE)
-    # Between neighbours the robot moves 7 cm: single directions are worth little.
-    assert np.median(directions_deg) < 5 and max(directions_deg) < 20
+    assert np.median(directions_deg) < 1 and max(directions_deg) < 4
     keyframes = [message.id0 for message, _ in recording.matches]
     assert keyframes == sorted(keyframes) and len(set(keyframes)) > 2
     first, second = (set(m.track_ids) for m, _ in recording.matches[:2])
-    assert len(first & second) > 0.1 * len(first), 'points of one keyframe must keep their ids'
+    assert len(first & second) > 0.6 * len(first), 'points of one keyframe must keep their ids'
 
 
 def test_a_stereo_pair_has_its_length_from_camera_info(tmp_path, drive):
