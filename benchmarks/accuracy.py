@@ -35,7 +35,7 @@ from tqdm import tqdm
 from loftr_ros.config import Config
 from loftr_ros.evaluation.baselines import BASELINES, NUM_KEYPOINTS, RATIO, matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
-from loftr_ros.matchers import match_images, matcher_names
+from loftr_ros.matchers import match_images
 from loftr_ros.runtime import prepare_process
 
 COST = 'cost'
@@ -195,8 +195,9 @@ def introduction(matchers: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path, help='folder with the data sets')
-    known = [name for name in matcher_names() if name not in BASELINES]
-    parser.add_argument('--matchers', nargs='+', default=['gcm', 'default'], choices=known, help='beside SIFT and ORB')
+    parser.add_argument(
+        '--matchers', nargs='+', default=['gcm', 'default'], help='names or NAME:WEIGHTS, beside SIFT and ORB'
+    )
     parser.add_argument('--sets', nargs='+', choices=[*SETS, COST], help='only these, and only print them')
     parser.add_argument('--no-readme', action='store_true', help='leave the table in README.md as it is')
     parser.add_argument('--cost-of', help=argparse.SUPPRESS)  # the child process that measures memory

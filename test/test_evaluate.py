@@ -5,11 +5,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tiny_networks import save_tiny
 
 from loftr_ros import cli
 from loftr_ros.config import Config
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
+from loftr_ros.evaluation.baselines import matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
 from loftr_ros.evaluation.sequences import rendered_drive, save_sequence
 from loftr_ros.geometry import project
@@ -75,6 +77,12 @@ def test_the_command_compares_matchers_on_the_same_pairs(drive, tmp_path, capsys
     ]  # fmt: skip
     assert all(float(row['rotation_deg']) < 0.5 for row in rows)
     assert all(float(row['time_ms']) > 0 for row in rows)
+
+
+def test_weights_are_named_behind_the_matcher(tmp_path):
+    path = save_tiny('loftr', tmp_path)
+    assert matcher_or_baseline(f'loftr:{path}', Config().matcher).name == 'loftr:tiny_loftr'
+    assert matcher_or_baseline('orb', Config().matcher).name == 'orb'
 
 
 @pytest.mark.parametrize(

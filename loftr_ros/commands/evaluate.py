@@ -32,7 +32,7 @@ def add_arguments(parser) -> None:
         nargs='+',
         default=['default', 'sift', 'orb'],
         metavar='NAME',
-        help='names of matcher.name, sift, orb',
+        help='names of matcher.name, NAME:WEIGHTS, sift, orb',
     )
     parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
     parser.add_argument('--max-pairs', type=int, default=0, help='stop after so many pairs; 0 = all')

@@ -71,8 +71,12 @@ RATIO = 0.8
 
 
 def matcher_or_baseline(name: str, config: MatcherConfig):
-    """Return the matcher `name`, or the baseline with RATIO and all its matches, whatever `config` says of these."""
-    config = dataclasses.replace(config, name=name)
+    """Return the matcher `name`, or the baseline with RATIO and all its matches, whatever `config` says of these.
+
+    A name `loftr:WEIGHTS` says the weights as well, as `matcher.weights` would.
+    """
+    name, _, weights = name.partition(':')
+    config = dataclasses.replace(config, name=name, weights=weights or config.weights)
     if name in BASELINES:
         return create_baseline(dataclasses.replace(config, match_threshold=1 - RATIO, max_matches=0))
     return create_matcher(config)
