@@ -33,8 +33,8 @@ CELL = 8
 ROTARY_TRAINED_PX = 832
 """Longest side of the official training images; positions in longer images are squeezed to it."""
 
-_MATCHES_AT_ONCE = 256
-"""Matches refined in one step, so that memory does not grow with their number."""
+MATCHES_AT_ONCE = {'cpu': 256, 'cuda': 4096}
+"""Matches refined together, so that memory does not grow with their number; a GPU wants few launches and few waits."""
 
 
 class Features(NamedTuple):
@@ -212,7 +212,8 @@ class EfficientLoFTR(nn.Module):
         fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), pyramid0, batch, cell0)
         fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), pyramid1, batch, cell1)
         parts = []
-        for some in torch.arange(len(batch), device=batch.device).split(_MATCHES_AT_ONCE):
+        at_once = MATCHES_AT_ONCE.get(batch.device.type, MATCHES_AT_ONCE['cpu'])
+        for some in torch.arange(len(batch), device=batch.device).split(at_once):
             window0 = self.fine_preprocess.windows(fused0, batch[some], cell0[some], margin=0)
             window1 = self.fine_preprocess.windows(fused1, batch[some], cell1[some], margin=1)
             parts.append(self.refinement(Windows(window0, window1), None if fixed0 is None else fixed0[some]))
