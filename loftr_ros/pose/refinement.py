@@ -34,7 +34,7 @@ SMALL_STEP = 1e-6
 
 
 def minimise(model, move, state, weights: np.ndarray, groups: np.ndarray, threshold_px: float):
-    """Minimise a truncated Cauchy loss by Levenberg-Marquardt; return the state and its covariance (p, p).
+    """Minimise a truncated Cauchy loss by Levenberg-Marquardt; return the state, its covariance (p, p) and inflation.
 
     Twice: with the threshold as the scale of the loss, then with the scale that the errors show, and with the leverage
     of the single match bounded.
@@ -53,7 +53,7 @@ def minimise(model, move, state, weights: np.ndarray, groups: np.ndarray, thresh
     weights = _bound_leverage(expected, weights, _length(errors) <= band)
     state = _descend(model, move, state, weights, scale, band)
     errors, _, expected = model(state)
-    return state, _covariance(errors, expected, weights, groups, scale, band)
+    return state, *_covariance(errors, expected, weights, groups, scale, band)
 
 
 def noise_px(errors: np.ndarray, band: float) -> float:
@@ -126,25 +126,25 @@ def _bound_leverage(jacobian, weights, near) -> np.ndarray:
     return weights
 
 
-def _covariance(errors, jacobian, weights, groups, scale, band) -> np.ndarray:
+def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndarray, float]:
     """Return the (p, p) covariance of an M-estimate (Huber, Robust Statistics, 7.6), NaN where it is singular.
 
-    That of independent errors, times the factor by which those that go together within groups enlarge it.
+    That of independent errors, times the inflation by errors that go together within groups, which is returned as well.
     """
     near, pull, slope = _influence(errors, weights, scale, band)
     size = jacobian.shape[2]
     freedom = near.sum() * errors.shape[1] - size
     if freedom <= 0 or slope.mean() <= 0:
-        return np.full((size, size), np.nan)
+        return np.full((size, size), np.nan), 1.0
     rows = jacobian[near] * weights[near, None, None]
     normal = np.einsum('nki,nkj->ij', rows, rows)
     if np.linalg.cond(normal) > 1e12:
-        return np.full((size, size), np.nan)
+        return np.full((size, size), np.nan), 1.0
     influence = errors[near] * (weights[near] * pull)[:, None]
     spread = np.sum(influence**2) / freedom
-    factor = _inflation(np.einsum('nki,nk->ni', rows, influence), groups[near], normal, spread)
-    covariance = factor * spread / slope.mean() ** 2 * np.linalg.inv(normal)
-    return (covariance + covariance.T) / 2
+    inflation = _inflation(np.einsum('nki,nk->ni', rows, influence), groups[near], normal, spread)
+    covariance = inflation * spread / slope.mean() ** 2 * np.linalg.inv(normal)
+    return (covariance + covariance.T) / 2, inflation
 
 
 def _inflation(scores, groups, normal, spread) -> float:

@@ -36,6 +36,7 @@ class Fit:
         errors: (n,) absolute [px], infinite where the model puts the point behind a camera.
         inliers: (n,) bool, errors up to the threshold.
         covariance: of the degrees of freedom of the model [rad^2].
+        inflation: how many times the errors of neighbours, which go together, enlarged it.
     """
 
     rotation: np.ndarray
@@ -43,6 +44,7 @@ class Fit:
     errors: np.ndarray
     inliers: np.ndarray
     covariance: np.ndarray
+    inflation: float
 
     @property
     def count(self) -> int:
@@ -125,12 +127,12 @@ def _refine_epipolar(start, points: Points, threshold: float) -> Fit:
         errors[impossible] = np.inf
         return errors, jacobian, expected
 
-    (rotation, translation), covariance = minimise(
+    (rotation, translation), covariance, inflation = minimise(
         model, models.move_pose, start, points.weights, points.tiles, threshold
     )
     possible = models.plausible(rotation, translation, points, threshold)
     errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
-    return Fit(rotation, translation, errors, errors <= threshold, covariance)
+    return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation)
 
 
 def _fit_rotation(points: Points, config: PoseConfig) -> Fit:
@@ -138,7 +140,7 @@ def _fit_rotation(points: Points, config: PoseConfig) -> Fit:
     threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
     start = robust_rotation(points, config)
     white = models.whitening(start, points)
-    rotation, covariance = minimise(
+    rotation, covariance, inflation = minimise(
         lambda state: models.rotation_model(state, points, white),
         models.move_rotation,
         start,
@@ -147,7 +149,7 @@ def _fit_rotation(points: Points, config: PoseConfig) -> Fit:
         threshold,
     )
     errors = np.linalg.norm(models.rotation_errors(rotation, points, white), axis=1)
-    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance)
+    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance, inflation)
 
 
 def _width_across_line(points: np.ndarray) -> float:
@@ -185,8 +187,9 @@ def _shows_translation(moved: Fit, turned: Fit, config: PoseConfig) -> bool:
     across = np.median(moved.errors[both] ** 2)
     along = np.median(np.maximum(turned.errors[both] ** 2 - moved.errors[both] ** 2, 0))
     noise = max(across, (MEDIAN_OF_NORMAL[1] * MIN_SIGMA_PX) ** 2)
-    # The logarithm of the ratio of two such medians scatters by 3.3 / sqrt(count) for normal noise; three sigma.
-    return bool(along > noise * ALONG_TO_ACROSS * np.exp(3 * 3.3 / np.sqrt(count)))
+    # The logarithm of the ratio of two such medians scatters by 3.3 / sqrt(count) for normal noise; three sigma. Errors
+    # that go together count as fewer.
+    return bool(along > noise * ALONG_TO_ACROSS * np.exp(3 * 3.3 / np.sqrt(count / moved.inflation)))
 
 
 def _moved_pose(fit: Fit, points: Points, num_matches: int, config: PoseConfig) -> RelativePose:
