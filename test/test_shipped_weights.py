@@ -22,15 +22,17 @@ from loftr_ros.weights.metadata import read_metadata  # noqa: E402
 FILES = sorted(SHIPPED.glob('*.safetensors'))
 
 
-@pytest.fixture(scope='module')
-def matcher():
-    return create_matcher(Config().matcher)
+@pytest.fixture(scope='module', params=[path.stem for path in FILES])
+def matcher(request):
+    checkpoint = CHECKPOINTS[request.param]
+    return create_matcher(dataclasses.replace(Config().matcher, name=checkpoint.matcher, weights=checkpoint.name))
 
 
-def test_the_default_matcher_is_the_first_shipped_entry(matcher):
+def test_the_default_matcher_is_the_first_shipped_entry():
     assert Config().matcher.name == 'default'
     checkpoint, path = find('', 'efficient_loftr')
     assert path.parent == SHIPPED
+    matcher = create_matcher(Config().matcher)
     assert matcher.name == f'efficient_loftr:{checkpoint.name}'
 
 
@@ -83,7 +85,7 @@ def test_a_rendered_drive_gives_its_motion(matcher):
 
 def test_a_higher_threshold_keeps_the_surer_matches(matcher):
     image = textures.poster(np.random.default_rng(1), 320, 240)
-    strict = create_matcher(dataclasses.replace(Config().matcher, match_threshold=0.6))
+    strict = create_matcher(dataclasses.replace(matcher.matcher.config, match_threshold=0.6))
     few, many = (match_images(m, image, image) for m in (strict, matcher))
     assert 0 < len(few) <= len(many)
     assert few.confidence.min() >= 0.6

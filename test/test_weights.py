@@ -72,9 +72,15 @@ def test_an_unknown_name_is_answered_with_the_nearest_one():
         find('outdor_ds', 'loftr')
 
 
-def test_an_empty_name_means_the_default_and_missing_weights_say_how_to_get_them(cache):
+def test_missing_weights_say_how_to_get_them(cache):
     with pytest.raises(InputError, match=r'loftr_ros weights get outdoor_ds.*save it as .*cache/loftr_outdoor.ckpt'):
-        find('', 'loftr')
+        find('outdoor_ds', 'loftr')
+
+
+@pytest.mark.parametrize('matcher, name', [('loftr', 'loftr_small'), ('efficient_loftr', 'efficient_small')])
+def test_an_empty_name_means_the_first_entry_which_is_shipped(matcher, name, cache):
+    checkpoint, path = find('', matcher)
+    assert (checkpoint.name, path.parent) == (name, locate.SHIPPED)
 
 
 def test_a_file_of_the_wrong_hash_under_a_known_name_is_refused(cache):

@@ -59,6 +59,17 @@ def loftr_settings(match_type: str, positional_encoding: str) -> dict[str, Any]:
     }
 
 
+def _small_loftr(match_type: str) -> dict[str, Any]:
+    """Return the settings of the LoFTRs that are shipped."""
+    return {
+        **loftr_settings(match_type, 'fixed'),
+        'initial_dim': 16,
+        'block_dims': (16, 32, 64),
+        'coarse_layers': ('self', 'cross') * 2,
+        'heads': 4,
+    }
+
+
 EFFICIENT_LOFTR = {
     'widths': (64, 64, 128, 256),
     'blocks': (2, 4, 14),
@@ -120,6 +131,16 @@ _ENTRIES = (
         sha256='f7ae11ec71921c5da1a6e4b8a6da73627ee0afd27a54b91f8b4a2ba4cffbe214',
         licence='Apache-2.0',
         note='shipped with the package, the default; trained by this project for CPUs, 0.25 M parameters',
+    ),
+    Checkpoint(
+        name='loftr_small',
+        matcher='loftr',
+        network=_small_loftr('dual_softmax'),
+        file='loftr_small.safetensors',
+        page='docs/models.md',
+        sha256='c409fa60526a012bf035b7288b714ae0e6f69796de5dc27e993aaf6b3f5be194',
+        licence='Apache-2.0',
+        note='shipped with the package; trained by this project for CPUs, 0.4 M parameters, dual-softmax',
     ),
     Checkpoint(
         name='outdoor_ds',
