@@ -24,7 +24,7 @@ def run(program, **environment):
 
 def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise():
     assert run(PROGRAM.format(keep=False)) == (
-        'PASSIVE OpenMP: threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE)'
+        'PASSIVE OpenMP: threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=500)'
     )
     assert run(PROGRAM.format(keep=False), OMP_WAIT_POLICY='ACTIVE') == 'ACTIVE'
     assert run(PROGRAM.format(keep=False), GOMP_SPINCOUNT='5') == 'None'
