@@ -1,9 +1,9 @@
 """Settings of the process that make networks on a CPU fast; for programs, never for a library import.
 
 Measured on two cores, 640x480: with another program running beside it, torch's OpenMP threads that wait by spinning
-made a pair take 17 s instead of 1 s. Threads that sleep at once pay for being woken, some hundred times a pair: 500 turns
-(a microsecond or two) of waiting before make the small network 10 % faster alone, and 4 % slower where another program
-keeps one of the cores busy. glibc handing freed memory back to the kernel costs LoFTR 1.3 times its time.
+made a pair take 17 s instead of 1 s. Threads that sleep at once pay for being woken, some hundred times a pair: 500
+turns (a microsecond or two) of waiting before make the small network 10 % faster alone, and 4 % slower where another
+program keeps one of the cores busy. glibc handing freed memory back to the kernel costs LoFTR 1.3 times its time.
 """
 
 from __future__ import annotations
