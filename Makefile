@@ -15,7 +15,7 @@ help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
 	@echo 'make test       set up all and run the tests'
 	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files'
-	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some five minutes'
+	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some ten minutes'
 	@echo 'make lint       check style'
 	@echo 'make docs       regenerate config/default.yaml and docs/parameters.md'
 	@echo 'make build      only set up: .venv and the ROS package in install/'

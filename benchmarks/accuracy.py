@@ -38,6 +38,7 @@ from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.matchers import match_images
 from loftr_ros.runtime import prepare_process
 
+SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot']
 COST = 'cost'
 COST_REPEATS = 10
 README = Path(__file__).parents[1] / 'README.md'
@@ -196,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path, help='folder with the data sets')
     parser.add_argument(
-        '--matchers', nargs='+', default=['gcm', 'default'], help='names or NAME:WEIGHTS, beside SIFT and ORB'
+        '--matchers', nargs='+', default=SHIPPED, metavar='NAME', help='names or NAME:WEIGHTS, beside SIFT and ORB'
     )
     parser.add_argument('--sets', nargs='+', choices=[*SETS, COST], help='only these, and only print them')
     parser.add_argument('--no-readme', action='store_true', help='leave the table in README.md as it is')
