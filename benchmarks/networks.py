@@ -180,10 +180,10 @@ def tricks_of_loftr(folder: Path, size) -> dict:
         'as trained, weights (O, I, 3, 3)': plain,
         'channels last': copy.deepcopy(plain).to(memory_format=torch.channels_last),
         'batch norms folded, channels last': copy.deepcopy(plain).fuse(),
-        'and Winograd (the default)': copy.deepcopy(plain).fuse(winograd=True),
+        'and Winograd (the default in fp32)': copy.deepcopy(plain).fuse(winograd=True),
     }
     functions = {label: lambda n=n: len(n(*pair, THRESHOLD).cell0) for label, n in networks.items()}
-    fastest = networks['and Winograd (the default)']
+    fastest = networks['and Winograd (the default in fp32)']
     with torch.inference_mode():
         known = fastest.extract(pair[0])
     functions['and features of image 0 known'] = lambda: len(
