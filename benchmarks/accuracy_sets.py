@@ -22,7 +22,8 @@ from loftr_ros.evaluation.metrics import (
     mean_matching_accuracy,
     transfer_errors_px,
 )
-from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
+from loftr_ros.evaluation.relative_pose import pairs as pairs_of
+from loftr_ros.evaluation.relative_pose import score_pair, summarise
 from loftr_ros.evaluation.sequences import open_sequence
 
 CORRECT_TRANSFER_PX = 3.0
@@ -192,11 +193,11 @@ def _sequence_set(title: str, folder: Path, step: int = 1) -> PoseSet:
     """Return the pairs (i, i + step) for every step-th frame of the (left) camera."""
     sequence = open_sequence(folder)
 
-    def all_pairs():
-        for name, frame0, frame1, truth in pairs(sequence, step):
+    def pairs():
+        for name, frame0, frame1, truth in pairs_of(sequence, step):
             yield Pair(name, frame0.image, frame1.image, truth, frame0.camera)
 
-    return PoseSet(title, len(range(0, len(sequence) - step, step)), all_pairs)
+    return PoseSet(title, len(range(0, len(sequence) - step, step)), pairs)
 
 
 def _kitti(data: Path) -> list[PairSet]:
