@@ -13,7 +13,7 @@ import numpy as np
 from plain_rooms import plain_room_pairs
 
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Camera, Frame, Matches
+from loftr_ros.datatypes import Camera, Matches
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
     count_correct,
@@ -92,8 +92,7 @@ class PoseSet(PairSet):
     )
 
     def measure(self, pair: Pair, matches: Matches) -> tuple:
-        frame0, frame1 = (Frame(image, pair.camera) for image in (pair.image0, pair.image1))
-        return score_pair(matches, frame0, frame1, pair.truth, Config().pose)
+        return score_pair(matches, pair.camera, pair.camera, pair.truth, Config().pose)
 
     def cells(self, rows: list[tuple]) -> list:
         found = summarise(rows)

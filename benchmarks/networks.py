@@ -142,14 +142,14 @@ def compare(name: str, folder: Path, sizes, rounds: int) -> list[list]:
     """Return rows for the peer and ours, at most three rounds for the largest size."""
     import torch
 
-    from loftr_ros.matchers.precision import CPU_UNITS, cpu_flags
+    from loftr_ros.matchers.precision import cpu_has_units
 
     def in_bf16(function):
         with torch.autocast('cpu', torch.bfloat16):
             return function()
 
     rows = []
-    kinds = ['fp32', *(['bf16'] if CPU_UNITS[torch.bfloat16] & cpu_flags() else [])]
+    kinds = ['fp32', *(['bf16'] if cpu_has_units(torch.bfloat16) else [])]
     for size in sizes:
         theirs = peer(name, folder, size)
         functions = {f'{PEERS[name]}, fp32': theirs}

@@ -235,3 +235,13 @@ def test_both_ways_to_sum_give_the_same_matches(temperature):
     assert torch.allclose(found.confidence, expected, rtol=1e-4)
     mutual = (log_p == log_p.amax(1, keepdim=True)) & (log_p == log_p.amax(2, keepdim=True)) & (log_p.exp() > 0.05)
     assert (mutual & valid[:, :, None] & valid[:, None]).sum() == len(found.cell0)
+
+
+def test_the_most_confident_of_each_pair_keep_their_order():
+    pair, cell = torch.tensor([0, 0, 0, 1, 1, 2]), torch.arange(6)
+    matches = cm.CoarseMatches(pair, cell, cell + 10, torch.tensor([0.3, 0.9, 0.3, 0.1, 0.8, 0.2]))
+    assert cm.most_confident(matches, 2).cell0.tolist() == [0, 1, 3, 4, 5]  # of equals the first
+    one = cm.most_confident(matches, 1)
+    assert (one.batch_index.tolist(), one.cell0.tolist(), one.cell1.tolist()) == ([0, 1, 2], [1, 4, 5], [11, 14, 15])
+    assert cm.most_confident(matches, 0) is matches
+    assert len(cm.most_confident(cm.CoarseMatches(*(field[:0] for field in matches)), 3).cell0) == 0

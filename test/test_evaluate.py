@@ -43,10 +43,10 @@ def test_every_step_th_frame_is_paired_with_the_next(drive):
 def test_true_matches_score_full_marks_and_none_a_failure(drive):
     _, frame0, frame1, truth = next(pairs(drive, 2))
     matches = true_matches(truth, frame0.camera)
-    good = score_pair(matches, frame0, frame1, truth, Config().pose)
+    good = score_pair(matches, frame0.camera, frame1.camera, truth, Config().pose)
     assert max(good[:3]) < 0.01
     assert good[3:] == (200, 200, 200)
-    failed = score_pair(Matches.empty(), frame0, frame1, truth, Config().pose)
+    failed = score_pair(Matches.empty(), frame0.camera, frame1.camera, truth, Config().pose)
     assert failed[:3] == (np.inf, np.inf, np.inf) and failed[3:] == (0, 0, 0)
     both = summarise([good, failed])
     assert both.num_failures == 1

@@ -13,7 +13,7 @@ from test_node import SECOND_NS, Camera  # noqa: E402
 from tiny_networks import SETTINGS, save_tiny  # noqa: E402
 
 from loftr_ros.datatypes import Camera as Calibration  # noqa: E402
-from loftr_ros.matchers.precision import CPU_UNITS, cpu_flags  # noqa: E402
+from loftr_ros.matchers.precision import cpu_has_units  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -40,7 +40,7 @@ def test_a_network_matches_over_dds(tmp_path, name):
         assert (robot.diagnostics['processed'], robot.diagnostics['dropped']) == ('2', '0')
 
 
-@pytest.mark.skipif(not CPU_UNITS[torch.bfloat16] & cpu_flags(), reason='needs a CPU with bf16 units')
+@pytest.mark.skipif(not cpu_has_units(torch.bfloat16), reason='needs a CPU with bf16 units')
 def test_the_precision_of_a_matcher_leaves_the_diagnostics_with_it(tmp_path):
     calibration = Calibration(np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]]), 160, 120)
     image = texture(120, 160)

@@ -59,7 +59,7 @@ def run(options) -> None:
             started = time.perf_counter()
             matches = match_images(matcher, frame0.image, frame1.image)
             times_ms[name].append(1e3 * (time.perf_counter() - started))
-            scores[name].append(score_pair(matches, frame0, frame1, truth, config.pose))
+            scores[name].append(score_pair(matches, frame0.camera, frame1.camera, truth, config.pose))
             lines.append((pair, name, *scores[name][-1], times_ms[name][-1]))
     print(f'{sequence.name}: {len(next(iter(scores.values())))} pairs')
     print_table([HEADER, *(row(name, summarise(scores[name]), np.median(times_ms[name])) for name in matchers)])

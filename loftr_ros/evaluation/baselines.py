@@ -14,6 +14,8 @@ from loftr_ros.image import prepare
 from loftr_ros.matchers import create_matcher
 
 NUM_KEYPOINTS = 2048
+RATIO = 0.8
+"""Lowe's, for comparisons."""
 
 
 class KeypointMatcher:
@@ -64,10 +66,6 @@ BASELINES = {
     'orb': lambda config: KeypointMatcher('orb', cv2.ORB_create(NUM_KEYPOINTS), cv2.NORM_HAMMING, config),
 }
 """Name -> function of a MatcherConfig."""
-
-
-RATIO = 0.8
-"""Lowe's, for comparisons."""
 
 
 def matcher_or_baseline(name: str, config: MatcherConfig):

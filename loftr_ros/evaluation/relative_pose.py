@@ -9,7 +9,7 @@ import numpy as np
 
 from loftr_ros import geometry
 from loftr_ros.config import PoseConfig
-from loftr_ros.datatypes import Frame, Matches, PoseFailure
+from loftr_ros.datatypes import Camera, Frame, Matches, PoseFailure
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation import sequences
 from loftr_ros.evaluation.metrics import (
@@ -77,12 +77,11 @@ def pairs(sequence: sequences.Sequence, step: int) -> Iterator[tuple[str, Frame,
             )
 
 
-def score_pair(matches: Matches, frame0: Frame, frame1: Frame, truth: np.ndarray, config: PoseConfig) -> PairScore:
+def score_pair(matches: Matches, camera0: Camera, camera1: Camera, truth: np.ndarray, config: PoseConfig) -> PairScore:
     """Return the score of matches against the true cam1_from_cam0 (4, 4)."""
-    cameras = frame0.camera, frame1.camera
-    errors = geometry.epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, *cameras)
+    errors = geometry.epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, camera0, camera1)
     correct = count_correct(errors, CORRECT_PX)
-    pose = estimate_relative_pose(matches, *cameras, config)
+    pose = estimate_relative_pose(matches, camera0, camera1, config)
     if isinstance(pose, PoseFailure):
         return PairScore(np.inf, np.inf, np.inf, pose.num_inliers, correct, len(matches))
     rotation = rotation_error_deg(pose.rotation, truth[:3, :3])

@@ -24,12 +24,12 @@ def choose_dtype(precision: str, device: torch.device, engine: str = 'torch') ->
         ConfigError: the device has no arithmetic for it.
     """
     if precision == 'auto':
-        has_units = device.type == 'cpu' and CPU_UNITS[torch.bfloat16] & cpu_flags()
+        has_units = device.type == 'cpu' and cpu_has_units(torch.bfloat16)
         precision = 'bf16' if has_units and engine == 'torch' else 'fp32'
     dtype = DTYPES[precision]
     if dtype is torch.float32:
         return dtype
-    if device.type == 'cpu' and not CPU_UNITS[dtype] & cpu_flags():
+    if device.type == 'cpu' and not cpu_has_units(dtype):
         raise ConfigError(
             f'matcher.precision is {precision} on a CPU that has none of {", ".join(sorted(CPU_UNITS[dtype]))} and '
             'would be a hundred times slower with it; set matcher.precision: fp32, or matcher.device: cuda'
@@ -38,6 +38,11 @@ def choose_dtype(precision: str, device: torch.device, engine: str = 'torch') ->
         name = torch.cuda.get_device_name(device)
         raise ConfigError(f'matcher.precision is bf16 and {name} has no arithmetic for it; set matcher.precision: fp16')
     return dtype
+
+
+def cpu_has_units(dtype: torch.dtype) -> bool:
+    """Return whether the CPU computes float16 or bfloat16 in hardware."""
+    return bool(CPU_UNITS[dtype] & cpu_flags())
 
 
 def cpu_flags() -> set[str]:

@@ -109,11 +109,24 @@ def _efficient_loftr(name: str, mode: str, note: str) -> Checkpoint:
     )
 
 
+def _shipped(name: str, matcher: str, network: Mapping[str, Any], sha256: str, note: str) -> Checkpoint:
+    return Checkpoint(
+        name=name,
+        matcher=matcher,
+        network=network,
+        file=f'{name}.safetensors',
+        page='docs/models.md',
+        sha256=sha256,
+        licence='Apache-2.0',
+        note=f'shipped with the package; trained by this project for CPUs, {note}',
+    )
+
+
 _ENTRIES = (
-    Checkpoint(
-        name='efficient_small',
-        matcher='efficient_loftr',
-        network={
+    _shipped(
+        'efficient_small',
+        'efficient_loftr',
+        {
             'widths': (16, 24, 16, 48),
             'blocks': (1, 3, 5),
             'layers': 2,
@@ -126,31 +139,22 @@ _ENTRIES = (
             'subpixel_offset': 0,
             'rotary_trained_px': 320,
         },
-        file='efficient_small.safetensors',
-        page='docs/models.md',
-        sha256='1a7b50dcfe0812919b503b6f42bab87973aec27730027d9fef2a406d6f65fcc4',
-        licence='Apache-2.0',
-        note='shipped with the package, the default; trained by this project for CPUs, 0.25 M parameters',
+        '1a7b50dcfe0812919b503b6f42bab87973aec27730027d9fef2a406d6f65fcc4',
+        '0.25 M parameters, the default',
     ),
-    Checkpoint(
-        name='loftr_small',
-        matcher='loftr',
-        network=_small_loftr('dual_softmax'),
-        file='loftr_small.safetensors',
-        page='docs/models.md',
-        sha256='c409fa60526a012bf035b7288b714ae0e6f69796de5dc27e993aaf6b3f5be194',
-        licence='Apache-2.0',
-        note='shipped with the package; trained by this project for CPUs, 0.4 M parameters, dual-softmax',
+    _shipped(
+        'loftr_small',
+        'loftr',
+        _small_loftr('dual_softmax'),
+        'c409fa60526a012bf035b7288b714ae0e6f69796de5dc27e993aaf6b3f5be194',
+        '0.4 M parameters, dual-softmax',
     ),
-    Checkpoint(
-        name='loftr_small_ot',
-        matcher='loftr',
-        network=_small_loftr('optimal_transport'),
-        file='loftr_small_ot.safetensors',
-        page='docs/models.md',
-        sha256='d61d28c158fe36b502e93fdaa8e7016abc18179b3a74426a144e1cc2cc8a9842',
-        licence='Apache-2.0',
-        note='shipped with the package; the same with optimal transport',
+    _shipped(
+        'loftr_small_ot',
+        'loftr',
+        _small_loftr('optimal_transport'),
+        'd61d28c158fe36b502e93fdaa8e7016abc18179b3a74426a144e1cc2cc8a9842',
+        '0.4 M parameters, optimal transport',
     ),
     Checkpoint(
         name='outdoor_ds',
