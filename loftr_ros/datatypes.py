@@ -81,6 +81,8 @@ class Camera:
     Args:
         matrix: (3, 3) intrinsic matrix [px].
         distortion: coefficients in OpenCV's order for `model`; empty for a rectified image.
+        rectification: (3, 3) R of the calibration, from the camera to its rectified frame; None where it has none.
+        projection: (3, 4) P of the calibration, of the rectified image; None where it has none.
     """
 
     matrix: np.ndarray
@@ -88,6 +90,8 @@ class Camera:
     height: int
     distortion: np.ndarray = ()
     model: CameraModel = CameraModel.PLUMB_BOB
+    rectification: np.ndarray | None = None
+    projection: np.ndarray | None = None
 
     def __post_init__(self):
         matrix = _array('camera matrix', self.matrix, (3, 3), np.float64)
@@ -106,6 +110,13 @@ class Camera:
             )
         if self.width <= 0 or self.height <= 0:
             raise InputError(f'camera needs a positive image size, got {self.width}x{self.height}')
+        for name, shape in (('rectification', (3, 3)), ('projection', (3, 4))):
+            value = getattr(self, name)
+            if value is not None:
+                value = _array(name, value, shape, np.float64)
+                if not np.isfinite(value).all():
+                    raise InputError(f'{name} must be finite, got {value.tolist()}; calibrate the camera again')
+                _set(self, **{name: value})
         _set(self, matrix=matrix, distortion=distortion, width=int(self.width), height=int(self.height))
 
     @property

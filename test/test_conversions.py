@@ -1,6 +1,7 @@
 """Conversions between messages and the package's types, against answers by construction."""
 
 import array
+import re
 import time
 import types
 
@@ -325,16 +326,60 @@ def test_a_camera_comes_back_from_its_camera_info(distortion):
     assert conversions.camera_from_info(info, rectified=False).distortion.tolist() == list(distortion)
 
 
-def test_the_baseline_is_the_one_that_was_written():
+def p_of(tx=0.0, ty=0.0, focal=500.0, cx=320.0):
+    return np.array([focal, 0, cx, tx, 0, focal, 240, ty, 0, 0, 1, 0])
+
+
+def baseline(left_p, right_p):
+    return conversions.baseline_from_infos(info_msg(p=left_p), info_msg(p=right_p))
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_the_baseline_is_the_one_that_was_written(axis):
     camera = Camera(MATRIX, 640, 480)
-    info = conversions.info_from_camera(camera, conversions.header(7, 'right'), baseline_m=0.12)
-    assert info.p[3] == pytest.approx(-0.12 * 500)
-    assert conversions.baseline_from_info(info) == pytest.approx(0.12)
+    left, right = (
+        conversions.info_from_camera(camera, conversions.header(7, 'cam'), baseline_m=b, axis=axis) for b in (0, 0.12)
+    )
+    assert right.p[3 + 4 * axis] == pytest.approx(-0.12 * MATRIX[axis, axis])
+    assert conversions.baseline_from_infos(left, right) == (pytest.approx(0.12), '')
 
 
-@pytest.mark.parametrize('projection', [np.zeros(12), np.eye(3, 4).ravel(), np.full(12, np.nan)])
-def test_without_a_baseline_in_p_it_is_zero(projection):
-    assert conversions.baseline_from_info(info_msg(p=projection)) == 0
+def test_the_baseline_is_the_way_between_the_cameras_wherever_the_origin_of_both_p_lies():
+    assert baseline(p_of(tx=30), p_of(tx=-35)) == (pytest.approx(0.13), '')
+    assert baseline(p_of(ty=10, cx=300), p_of(ty=-40)) == (pytest.approx(0.10), '')
+    assert baseline(p_of(tx=40), p_of()) == (pytest.approx(0.08), '')
+    # Colour cameras of KITTI: 62.2 mm and 470.6 mm from camera 0, a millimetre or two off the axis.
+    left = [721.5377, 0, 609.5593, 44.85728, 0, 721.5377, 172.854, 0.2163791, 0, 0, 1, 0.002745884]
+    right = [721.5377, 0, 609.5593, -339.5242, 0, 721.5377, 172.854, 2.199936, 0, 0, 1, 0.002729905]
+    assert baseline(left, right) == (pytest.approx(0.5327, abs=1e-4), '')
+
+
+@pytest.mark.parametrize(
+    ('left_p', 'right_p', 'reason'),
+    [
+        (p_of(), p_of(), 'one place'),
+        (p_of(tx=-60), p_of(tx=-60), 'one place'),
+        (np.zeros(12), p_of(tx=-60), 'left.*focal'),
+        (p_of(), np.full(12, np.nan), 'right.*focal'),
+        (p_of(), p_of(tx=np.inf), 'right.*finite'),
+        (p_of(), p_of(tx=-60, focal=600), '500 and 600'),
+        (p_of(), p_of(tx=-60, ty=30), 'neither x nor y'),
+        (p_of(), [*p_of(tx=-60)[:10], 0, 0], 'last row'),
+    ],
+)
+def test_without_a_consistent_pair_of_p_there_is_no_baseline_but_a_reason(left_p, right_p, reason):
+    length_m, words = baseline(left_p, right_p)
+    assert length_m == 0 and re.search(reason, words)
+
+
+def test_rectification_and_projection_of_a_calibration_are_published():
+    rectification = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
+    projection = np.array([[240, 0, 160, -24], [0, 240, 120, 0], [0, 0, 1, 0]])
+    camera = Camera(MATRIX, 640, 480, rectification=rectification, projection=projection)
+    info = conversions.info_from_camera(camera, conversions.header(7, 'cam'), baseline_m=5.0)
+    np.testing.assert_array_equal(info.r, rectification.ravel())
+    np.testing.assert_array_equal(info.p, projection.ravel())
+    np.testing.assert_array_equal(info.k, MATRIX.ravel())
 
 
 # Matches and poses

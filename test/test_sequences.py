@@ -136,6 +136,16 @@ def test_a_camera_survives_its_yaml(tmp_path, model, coefficients):
     assert (again.model, again.width, again.height) == (model, 32, 24)
 
 
+def test_rectification_and_projection_survive_the_yaml(tmp_path):
+    rectification = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
+    projection = np.array([[24.0, 0, 16, -2.4], [0, 24, 12, 0], [0, 0, 1, 0]])
+    camera = Camera(CAMERA.matrix, 32, 24, rectification=rectification, projection=projection)
+    camera_to_yaml(camera, tmp_path / 'camera.yaml')
+    again = camera_from_yaml(tmp_path / 'camera.yaml')
+    np.testing.assert_array_equal(again.rectification, rectification)
+    np.testing.assert_array_equal(again.projection, projection)
+
+
 def test_rectification_matrices_give_the_extrinsics_of_raw_images(tmp_path):
     """x_rect = R x_cam for each camera, and the rectified ones differ by the baseline along x."""
     import yaml

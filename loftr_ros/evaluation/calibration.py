@@ -50,11 +50,16 @@ def camera_from_yaml(path) -> Camera:
 
 
 def camera_to_yaml(camera: Camera, path, name: str = 'camera', baseline_m: float = 0.0) -> None:
-    """Write the camera as camera_calibration does, with the way from the left camera in projection_matrix."""
+    """Write the camera as camera_calibration does.
+
+    projection_matrix is the camera's own, or else K with the way from the left camera.
+    """
     import yaml
 
-    projection = np.column_stack([camera.matrix, np.zeros(3)])
-    projection[0, 3] = -camera.matrix[0, 0] * baseline_m
+    rectification, projection = camera.rectification, camera.projection
+    if projection is None:
+        projection = np.column_stack([camera.matrix, np.zeros(3)])
+        projection[0, 3] = -camera.matrix[0, 0] * baseline_m
     coefficients = camera.distortion if len(camera.distortion) else np.zeros(5)
     document = {
         'image_width': camera.width,
@@ -63,7 +68,7 @@ def camera_to_yaml(camera: Camera, path, name: str = 'camera', baseline_m: float
         'camera_matrix': _matrix_node(camera.matrix),
         'distortion_model': camera.model.value,
         'distortion_coefficients': _matrix_node(np.reshape(coefficients, (1, -1))),
-        'rectification_matrix': _matrix_node(np.eye(3)),
+        'rectification_matrix': _matrix_node(np.eye(3) if rectification is None else rectification),
         'projection_matrix': _matrix_node(projection),
     }
     Path(path).write_text(yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
@@ -134,6 +139,7 @@ def _from_ros(document: dict) -> Calibration:
     rectification = np.reshape(document.get('rectification_matrix', {}).get('data', np.eye(3)), (3, 3))
     if not projection[0, 0] > 0:
         return Calibration(camera)
+    camera = dataclasses.replace(camera, rectification=rectification, projection=projection)
     # A point of the first rectified camera: x_rect = x + K'^-1 P[:, 3], and x_rect = R x_cam.
     offset = np.linalg.solve(projection[:, :3], projection[:, 3])
     return Calibration(camera, transform(rectification, -offset))

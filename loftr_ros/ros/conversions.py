@@ -109,11 +109,16 @@ def _distortion(info: CameraInfo) -> tuple[CameraModel, np.ndarray]:
     return model, coefficients
 
 
-def info_from_camera(camera: Camera, header: Header, baseline_m: float = 0.0) -> CameraInfo:
-    """Return the camera_info of a camera; of the right one of a rectified pair with its `baseline_m` [m]."""
-    projection = np.zeros((3, 4))
-    projection[:, :3] = camera.matrix
-    projection[0, 3] = -baseline_m * camera.matrix[0, 0]
+def info_from_camera(camera: Camera, header: Header, baseline_m: float = 0.0, axis: int = 0) -> CameraInfo:
+    """Return the camera_info of a camera.
+
+    R and P are those of the calibration where it has them. Otherwise R is 1 and P is K, for the second camera of a pair
+    with its place: `baseline_m` [m] from the first along x (axis 0) or y (axis 1).
+    """
+    rectification, projection = camera.rectification, camera.projection
+    if projection is None:
+        projection = np.column_stack([camera.matrix, np.zeros(3)])
+        projection[axis, 3] = -baseline_m * camera.matrix[axis, axis]
     return CameraInfo(
         header=header,
         width=camera.width,
@@ -121,16 +126,45 @@ def info_from_camera(camera: Camera, header: Header, baseline_m: float = 0.0) ->
         distortion_model=camera.model.value,
         d=(camera.distortion if len(camera.distortion) else np.zeros(camera.model.coefficient_counts[-1])).tolist(),
         k=camera.matrix.ravel(),
-        r=np.eye(3).ravel(),
+        r=(np.eye(3) if rectification is None else rectification).ravel(),
         p=projection.ravel(),
     )
 
 
-def baseline_from_info(right_info: CameraInfo) -> float:
-    """Return how far the right camera lies from the left [m], from P of a rectified pair; 0 where P does not tell."""
-    focal_px, shift = right_info.p[0], right_info.p[3]
-    baseline_m = -shift / focal_px if focal_px > 0 else 0.0
-    return float(baseline_m) if np.isfinite(baseline_m) else 0.0
+MAX_FOCAL_RATIO = 1.02
+"""The two P of a rectified pair have one focal length; beyond this they are not of one pair."""
+MAX_OFF_AXIS = 0.05
+"""Share of the baseline that may lie off the axis of a rectified pair: KITTI's P have a millimetre or two there."""
+
+
+def baseline_from_infos(left_info: CameraInfo, right_info: CameraInfo) -> tuple[float, str]:
+    """Return the distance of two rectified cameras [m] from both P, or 0 and the reason why there is none.
+
+    P = K' [1 | t] has the way t from a common origin to each camera, which is the left camera for most drivers but not
+    for all (KITTI's colour cameras, rigs with more than two). The pair may lie side by side or one above the other.
+    """
+    offsets, focals = [], []
+    for name, info in (('left', left_info), ('right', right_info)):
+        projection = np.reshape(np.asarray(info.p, np.float64), (3, 4))
+        matrix = projection[:, :3]
+        if not (np.isfinite(projection).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+            return 0.0, f'P of the {name} camera_info has no finite, positive focal lengths: {_CALIBRATE}'
+        if not np.array_equal(matrix[2], (0, 0, 1)):
+            return 0.0, f'the last row of P of the {name} camera_info is {projection[2].tolist()}, needed is 0 0 1'
+        offsets.append(np.linalg.solve(matrix, projection[:, 3]))
+        focals.append(matrix[0, 0])
+    if max(focals) > MAX_FOCAL_RATIO * min(focals):
+        return 0.0, f'P of left and right have the focal lengths {focals[0]:g} and {focals[1]:g}: {_CALIBRATE}'
+    vector = offsets[1] - offsets[0]
+    baseline_m = float(np.linalg.norm(vector))
+    if baseline_m == 0:
+        return 0.0, f'P of left and right put both cameras at one place: {_CALIBRATE}'
+    if max(np.abs(vector[:2])) ** 2 < (1 - MAX_OFF_AXIS**2) * baseline_m**2:
+        return 0.0, f'P of left and right are {vector.round(4).tolist()} m apart, along neither x nor y: {_CALIBRATE}'
+    return baseline_m, ''
+
+
+_CALIBRATE = 'calibrate the two cameras as one pair (camera_calibration with two cameras) for a translation in metres'
 
 
 # Images

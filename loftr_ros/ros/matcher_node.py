@@ -143,7 +143,11 @@ class MatcherNode(Node):
             self._restart(f'stamps went back by {(self._last_stamp_ns - stamp_ns) / 1e9:.3f} s')
         self._last_stamp_ns = stamp_ns
         if len(frames) == 2:
-            result = self._front_end.process_stereo(*frames, conversions.baseline_from_info(messages[3]))
+            baseline_m, reason = conversions.baseline_from_infos(messages[1], messages[3])
+            if reason:
+                self.get_logger().warning(f'translation without length: {reason}', throttle_duration_sec=30.0)
+            self.statistics.note(baseline=f'unknown: {reason}' if reason else f'{baseline_m:.4f} m')
+            result = self._front_end.process_stereo(*frames, baseline_m)
         else:
             result = self._front_end.process(frames[0])
         self.statistics.count('processed')

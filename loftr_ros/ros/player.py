@@ -58,6 +58,18 @@ def _info_topic(image_topic: str) -> str:
     return image_topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
 
 
+def _baseline(cam1_from_cam0: np.ndarray | None) -> tuple[float, int]:
+    """Return the length of a baseline [m], signed, and its axis (0: x, 1: y): what P of a rectified pair can say.
+
+    The length is that of the whole way also where the images are not rectified: rectifying turns the cameras only.
+    """
+    if cam1_from_cam0 is None:
+        return 0.0, 0
+    way = -cam1_from_cam0[:3, 3]
+    axis = int(np.argmax(np.abs(way[:2])))
+    return float(np.copysign(np.linalg.norm(way), way[axis])), axis
+
+
 class _Player:
     """What both players share: pacing, /clock and waiting for listeners."""
 
@@ -102,7 +114,7 @@ class SequencePlayer(_Player):
         self._topics = TOPICS[pairing]
         self._bridge = compat.CvBridge()
         self._published = 0
-        self._baseline_m = 0.0 if sequence.cam1_from_cam0 is None else -sequence.cam1_from_cam0[0, 3]
+        self._baseline = _baseline(sequence.cam1_from_cam0)
         image_type = CompressedImage if options.compressed else Image
         for image_topic, info_topic in self._topics:
             suffix = '/compressed' if options.compressed else ''
@@ -135,11 +147,11 @@ class SequencePlayer(_Player):
             stamp_ns = recorded_ns if self._options.clock else self._node.get_clock().now().nanoseconds
             self._publish_clock(stamp_ns)
             # In pairing temporal the right camera of a stereo sequence stays silent.
-            for frame, baseline_m, topics in zip(frames, (0.0, self._baseline_m), self._topics, strict=False):
+            for frame, baseline, topics in zip(frames, ((), self._baseline), self._topics, strict=False):
                 header = conversions.header(stamp_ns, frame.frame_id)
                 self._publishers[topics[0]].publish(self._image_msg(frame.image, header))
                 if frame.camera is not None:
-                    info = conversions.info_from_camera(frame.camera, header, baseline_m)
+                    info = conversions.info_from_camera(frame.camera, header, *baseline)
                     self._publishers[topics[1]].publish(info)
             self._published += 1
             if self._stamps:
