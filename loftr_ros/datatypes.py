@@ -53,7 +53,34 @@ class CameraModel(enum.Enum):
 
     @property
     def coefficient_counts(self) -> tuple[int, ...]:
-        return {'plumb_bob': (0, 4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}[self.value]
+        return {'plumb_bob': (0, 4, 5), 'rational_polynomial': (0, 8, 12, 14), 'equidistant': (4,)}[self.value]
+
+    def fit(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return the coefficients in a number that this model takes: zeros may be missing or too many, values not.
+
+        An ideal lens has no coefficients, but an ideal fisheye has four zeros: its rays bend without any.
+        """
+        if not coefficients.any():
+            return np.zeros(4 if self is CameraModel.EQUIDISTANT else 0)
+        given = coefficients
+        while len(coefficients) not in self.coefficient_counts and coefficients[-1] == 0:
+            coefficients = coefficients[:-1]
+        if len(coefficients) not in self.coefficient_counts:
+            counts = ' or '.join(str(count) for count in self.coefficient_counts if count)
+            raise InputError(
+                f'distortion model {self.value} takes {counts} coefficients, got {len(given)}: {given.tolist()}; '
+                'name the model that they belong to, or calibrate again'
+            )
+        return coefficients
+
+
+DISTORTION_MODELS = {model.value: model for model in CameraModel} | {
+    'fisheye': CameraModel.EQUIDISTANT,
+    'equi': CameraModel.EQUIDISTANT,
+    'radtan': CameraModel.PLUMB_BOB,
+    'radial-tangential': CameraModel.PLUMB_BOB,
+}
+"""The names that ROS, Kalibr and EuRoC have for the distortion models."""
 
 
 def _array(name: str, value, shape: tuple[int | None, ...], dtype) -> np.ndarray:
@@ -74,13 +101,28 @@ def _set(instance, **values) -> None:
         object.__setattr__(instance, name, value)
 
 
+def _check_intrinsics(matrix: np.ndarray) -> None:
+    """Raise InputError unless `matrix` has the form fx s cx, 0 fy cy, 0 0 1; the focal lengths are checked before."""
+    focal = matrix[0, 0]
+    below = np.array([matrix[1, 0] / focal, *(matrix[2] - (0, 0, 1))])
+    if np.all(np.abs(below) <= 1e-6):
+        return
+    remedy = 'give it as fx s cx, 0 fy cy, 0 0 1'
+    if matrix[2, 0] > 1 and matrix[2, 1] > 1 and not matrix[:2, 2].any():
+        remedy = 'it is transposed, as MATLAB has it: transpose it'
+    elif matrix[2, 2] > 0 and not np.any(matrix[[1, 2, 2], [0, 0, 1]]):
+        remedy = f'divide it by {matrix[2, 2]:g}'
+    raise InputError(f'camera matrix needs the last row 0 0 1 and 0 below fx, got {matrix.tolist()}; {remedy}')
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Camera:
     """A calibrated camera: how a ray becomes a pixel of an image of `width` x `height`.
 
     Args:
         matrix: (3, 3) intrinsic matrix [px].
-        distortion: coefficients in OpenCV's order for `model`; empty for a rectified image.
+        distortion: coefficients in OpenCV's order for `model`; empty without distortion. An EQUIDISTANT camera without
+            coefficients has four zeros: a fisheye, not a pinhole.
         rectification: (3, 3) R of the calibration, from the camera to its rectified frame; None where it has none.
         projection: (3, 4) P of the calibration, of the rectified image; None where it has none.
     """
@@ -103,11 +145,8 @@ class Camera:
             )
         if not np.isfinite(distortion).all():
             raise InputError(f'distortion must be finite, got {distortion.tolist()}; calibrate the camera again')
-        if len(distortion) and len(distortion) not in self.model.coefficient_counts:
-            raise InputError(
-                f'distortion model {self.model.value} takes {self.model.coefficient_counts} coefficients, '
-                f'got {len(distortion)}'
-            )
+        _check_intrinsics(matrix)
+        distortion = _array('distortion', self.model.fit(distortion), (None,), np.float64)
         if self.width <= 0 or self.height <= 0:
             raise InputError(f'camera needs a positive image size, got {self.width}x{self.height}')
         for name, shape in (('rectification', (3, 3)), ('projection', (3, 4))):
@@ -121,7 +160,7 @@ class Camera:
 
     @property
     def is_distorted(self) -> bool:
-        return bool(np.any(self.distortion)) or (self.model is CameraModel.EQUIDISTANT and len(self.distortion) > 0)
+        return bool(np.any(self.distortion)) or self.model is CameraModel.EQUIDISTANT
 
     @property
     def focal_px(self) -> float:
