@@ -26,7 +26,8 @@ from loftr_ros.datatypes import (
     Scale,
 )
 from loftr_ros.errors import InputError
-from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.geometry import rotation_from_vector, undistort_points
+from loftr_ros.levels import Levels
 from loftr_ros.ros import compat, conversions
 from loftr_ros.ros.compat.bridge import CvBridge
 
@@ -174,7 +175,7 @@ def test_whatever_a_bridge_raises_becomes_an_input_error(error):
     'msg',
     [
         image_msg(BGR, 'rgb8', padding=1),
-        image_msg(BGR.astype(np.uint16), 'rgb16', big_endian=True),
+        image_msg(BGR.astype(np.uint16) * 257, 'rgb16', big_endian=True),
         image_msg(BGR[..., :2], 'uyvy'),
     ],
     ids=['padded', 'big-endian', 'uyvy'],
@@ -235,7 +236,59 @@ def test_compressed_data_that_are_no_picture_are_refused(text, data, words, brid
         conversions.image_from_msg(msg, bridge)
 
 
+@EITHER
+def test_a_range_of_16_bits_is_kept_for_the_images_of_a_topic(bridge):
+    view = np.random.default_rng(1).integers(0, 256, (60, 80))
+    levels, pictures = Levels(), [(21000 + gain * view).astype(np.uint16) for gain in (2, 1)]
+    images = [conversions.image_from_msg(image_msg(p, 'mono16'), bridge, levels) for p in pictures]
+    # Half the contrast in the scene is half the contrast in the picture.
+    assert np.ptp(images[0]) > 200 and np.ptp(images[1]) == pytest.approx(np.ptp(images[0]) / 2, abs=1)
+    from_png = conversions.image_from_msg(compressed(pictures[0], text='mono16; png compressed '), bridge, Levels())
+    np.testing.assert_array_equal(from_png, images[0])
+
+
+@EITHER
+def test_16_bits_that_are_depth_are_refused_but_not_those_of_a_thermal_camera(bridge):
+    depth = np.linspace(500, 5000, 48 * 64).reshape(48, 64).astype(np.uint16)
+    depth[:, :8] = 0
+    with pytest.raises(InputError, match=r"'cam' looks like depth, not like a picture.*mono16"):
+        conversions.image_from_msg(image_msg(depth, '16UC1'), bridge)
+    with pytest.raises(InputError, match="'cam' looks like depth"):
+        conversions.image_from_msg(compressed(depth, text='16UC1; png compressed '), bridge)
+    assert conversions.image_from_msg(image_msg(depth, 'mono16'), bridge).max() > 60, 'it says that it is a picture'
+    thermal = np.where(depth, 29000 + depth // 10, 0).astype(np.uint16)
+    assert len(np.unique(conversions.image_from_msg(image_msg(thermal, '16UC1'), bridge))) > 150
+    msg = image_msg(thermal, '16UC1')
+    msg.header.frame_id = 'camera_depth_optical_frame'
+    with pytest.raises(InputError, match='frame of a depth camera; subscribe to its picture'):
+        conversions.image_from_msg(msg, bridge)
+
+
 # Cameras
+
+
+def test_an_ideal_fisheye_is_no_pinhole():
+    info = info_msg(distortion_model='equidistant', d=[])
+    camera = conversions.camera_from_info(info, rectified=False)
+    pixels = np.array([[600.0, 240.0], [500.0, 400.0]])
+    expected = cv2.fisheye.undistortPoints(pixels[None], MATRIX, np.zeros(4))[0]
+    np.testing.assert_allclose(undistort_points(camera, pixels), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('model', ['equidistant', 'plumb_bob'])
+def test_a_last_coefficient_of_zero_too_many_is_left_out(model):
+    given = [0.1, 0.2, 0.003, 0.004, 0.0] + [0.0] * 3 * (model == 'plumb_bob')
+    info = info_msg(distortion_model=model, d=given)
+    count = 4 if model == 'equidistant' else 5
+    assert conversions.camera_from_info(info, rectified=False).distortion.tolist() == given[:count]
+
+
+@pytest.mark.parametrize('rectified', [True, False])
+def test_a_camera_matrix_of_another_form_is_refused_with_the_name_of_the_frame(rectified):
+    matrix = MATRIX.T
+    info = info_msg(k=matrix.ravel(), p=np.hstack([matrix, np.zeros((3, 1))]).ravel())
+    with pytest.raises(InputError, match=rf"'cam', {'P' if rectified else 'K'}: .*it is transposed"):
+        conversions.camera_from_info(info, rectified=rectified)
 
 
 def test_a_rectified_camera_takes_p_and_no_distortion():

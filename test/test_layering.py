@@ -12,7 +12,10 @@ ALLOWED = {
     'config': {'errors'},
     'runtime': set(),
     'datatypes': {'errors'},
+    'text_files': {'errors'},
+    'levels': {'errors'},
     'image': {'errors', 'datatypes'},
+    'image_files': {'errors', 'image', 'levels'},
     'geometry': {'errors', 'datatypes'},
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
     'pose': {'errors', 'datatypes', 'config', 'geometry', 'image'},
@@ -22,6 +25,7 @@ ALLOWED = {
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
     'training': {
         *('errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
+        *('image_files', 'text_files'),
         'evaluation',  # its readers of folders with depth and poses
     },
 }

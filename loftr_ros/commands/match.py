@@ -10,6 +10,8 @@ import numpy as np
 
 from loftr_ros.commands.options import add_config_arguments, read_config
 from loftr_ros.errors import InputError
+from loftr_ros.image_files import read_image
+from loftr_ros.levels import Levels
 from loftr_ros.runtime import prepare_process
 
 logger = logging.getLogger(__name__)
@@ -18,7 +20,7 @@ HEADER = 'x0_px,y0_px,x1_px,y1_px,confidence,sigma_px'
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('image0', type=Path, help='reference image')
+    parser.add_argument('image0', type=Path, help='reference image; its EXIF orientation is not applied')
     parser.add_argument('image1', type=Path, help='image to match with it')
     parser.add_argument(
         '-o',
@@ -35,7 +37,8 @@ def run(options) -> None:
     writers = {'.png': write_picture, '.jpg': write_picture, '.npz': write_arrays, '.csv': write_table}
     if options.output and options.output.suffix not in writers:
         raise InputError(f'output {options.output} must end in one of {", ".join(writers)}')
-    images = [read_image(options.image0), read_image(options.image1)]
+    levels = Levels()  # of both: where they are of one camera, their grey values compare
+    images = [read_image(file, levels) for file in (options.image0, options.image1)]
     config = read_config(options).matcher
     for line in prepare_process(config.keep_memory):
         logger.info(line)
@@ -47,18 +50,6 @@ def run(options) -> None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         writers[options.output.suffix](options.output, images, matches)
         print(f'wrote {options.output}')
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Return the image as uint8 (H, W, 3), blue first."""
-    import cv2
-
-    if not path.is_file():
-        raise InputError(f'{path} is not a file')
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f'{path} is not an image that OpenCV can read')
-    return image
 
 
 def write_picture(path: Path, images, matches) -> None:

@@ -1,24 +1,21 @@
-"""Calibration files of cameras: those of ROS camera_calibration, sensor.yaml of EuRoC, and cameras.txt of COLMAP."""
+"""Calibration files of cameras: ROS (camera_calibration, camera_info), OpenCV, EuRoC, Kalibr, and COLMAP's cameras.txt.
+
+No field that changes a pixel has a default: a file without its distortion, say, is refused with what to add.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 
-from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.datatypes import DISTORTION_MODELS, Camera, CameraModel
 from loftr_ros.errors import InputError
+from loftr_ros.evaluation.poses import rigid_transform, rotation_matrix
 from loftr_ros.geometry import invert_transform, transform
-
-MODELS = {
-    'plumb_bob': CameraModel.PLUMB_BOB,
-    'radtan': CameraModel.PLUMB_BOB,
-    'radial-tangential': CameraModel.PLUMB_BOB,
-    'rational_polynomial': CameraModel.RATIONAL_POLYNOMIAL,
-    'equidistant': CameraModel.EQUIDISTANT,
-    'fisheye': CameraModel.EQUIDISTANT,
-}
+from loftr_ros.text_files import Fields, numbers, read_table, read_text, read_yaml, whole_number
 
 COLMAP_MODELS = {
     'SIMPLE_PINHOLE': ('f', 'cx', 'cy'),
@@ -27,8 +24,16 @@ COLMAP_MODELS = {
     'RADIAL': ('f', 'cx', 'cy', 'k1', 'k2'),
     'OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2'),
     'OPENCV_FISHEYE': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'k3', 'k4'),
+    'FULL_OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
 }
 """Parameters of the camera models that CameraModel can express, in COLMAP's order (src/colmap/sensor/models.h)."""
+
+NEEDED = (
+    'camera_matrix (camera_calibration, OpenCV), k (camera_info), intrinsics (EuRoC sensor.yaml, Kalibr) or cam0 '
+    '(Kalibr camchain)'
+)
+ADD_MODEL = f'add it: one of {", ".join(DISTORTION_MODELS)}, or none for undistorted images'
+ADD_COEFFICIENTS = 'add them, or distortion_model: none for undistorted images'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,12 +41,33 @@ class Calibration:
     """A camera and where it sits.
 
     Args:
-        rig_from_cam: (4, 4) pose of the camera in what several cameras share (the first rectified camera, or the body);
-            None where the file does not say.
+        rig_from_cam: (4, 4) pose of the camera in what several cameras share; None where the file does not say.
+        rig: what they share, in words; only cameras of the same rig have a pose to each other.
     """
 
     camera: Camera
     rig_from_cam: np.ndarray | None = None
+    rig: str = ''
+
+
+RECTIFIED_RIG, BODY_RIG, CHAIN_RIG = 'the first rectified camera', 'the body', 'the first camera of the chain'
+
+
+def cam1_from_cam0(calibration0: Calibration, calibration1: Calibration) -> np.ndarray | None:
+    """Return the (4, 4) transform between two cameras of a rig, or None where their files do not say."""
+    if calibration0.rig_from_cam is None or calibration1.rig_from_cam is None:
+        return None
+    if calibration0.rig != calibration1.rig:
+        raise InputError(
+            f'the calibrations of two cameras say where they sit in {calibration0.rig} and in {calibration1.rig}; '
+            'needs both in the same, from one calibration of the pair'
+        )
+    cam1_from_cam0 = invert_transform(calibration1.rig_from_cam) @ calibration0.rig_from_cam
+    # Cameras that were calibrated one by one have a P without a baseline: nobody knows where they sit.
+    return cam1_from_cam0 if cam1_from_cam0[:3, 3].any() or calibration0.rig != RECTIFIED_RIG else None
+
+
+# --- YAML ----------------------------------------------------------------------------------------------------------
 
 
 def camera_from_yaml(path) -> Camera:
@@ -79,100 +105,173 @@ def _matrix_node(matrix: np.ndarray) -> dict:
 
 
 def read_calibration(path) -> Calibration:
-    """Read a file of camera_calibration (camera_matrix, ...) or of EuRoC (intrinsics, T_BS)."""
-    import yaml
+    """Return the calibration of a file with one camera."""
+    calibrations = read_calibrations(path)
+    if len(calibrations) > 1:
+        raise InputError(f'{path} holds {len(calibrations)} cameras; needs one: write each into a file of its own')
+    return calibrations[0]
 
+
+def read_calibrations(path) -> list[Calibration]:
+    """Return the calibration of each camera of a file: one, or those of a Kalibr camchain by their numbers.
+
+    Raises:
+        InputError: the file is none of the known forms, lacks a field, or a value cannot be.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f'{path} is not a file; give the calibration (YAML) that camera_calibration wrote')
-    # OpenCV and EuRoC begin with '%YAML:1.0', which is not YAML.
-    lines = [line for line in path.read_text().splitlines() if not line.startswith('%')]
+    document = read_yaml(path)
+    chain = sorted((name for name in document if re.fullmatch(r'cam\d+', str(name))), key=lambda name: int(name[3:]))
+    if chain:
+        return _from_chain(path, document, chain)
+    fields = Fields(path, document)
+    if 'camera_matrix' in fields or 'k' in fields:
+        return [_checked(fields, _from_ros)]
+    if 'intrinsics' in fields:
+        return [_checked(fields, _from_intrinsics)]
+    raise fields.error(f'holds {fields.names}; needs {NEEDED}')
+
+
+def _checked(fields: Fields, parse) -> Calibration:
+    """Return what `parse` makes of the fields; what Camera and the like refuse gets the file's name."""
     try:
-        document = yaml.safe_load('\n'.join(lines))
-    except yaml.YAMLError as error:
-        raise InputError(f'{path} is not YAML: {error}; write it again with camera_calibration') from error
-    forms = {'camera_matrix': _from_ros, 'intrinsics': _from_euroc}
-    for key, parse in forms.items():
-        if isinstance(document, dict) and key in document:
-            try:
-                return parse(document)
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f'{path} is no complete calibration: {type(error).__name__} {error}') from error
-    found = ', '.join(map(str, document)) if isinstance(document, dict) else type(document).__name__
-    raise InputError(
-        f'{path} holds {found}; needs camera_matrix (camera_calibration) or intrinsics (EuRoC sensor.yaml)'
+        return parse(fields)
+    except InputError as error:
+        raise error if str(fields.path) in str(error) else fields.error(error) from error
+
+
+def _from_ros(fields: Fields) -> Calibration:
+    camera = Camera(
+        fields.matrix(3, 3, 'camera_matrix', 'k'),
+        fields.positive_whole_number('image_width', 'width', remedy='add the size of the images [px]'),
+        fields.positive_whole_number('image_height', 'height', remedy='add the size of the images [px]'),
+        *_distortion(fields, 'distortion_coefficients', 'distortion_coeffs', 'dist_coeffs', 'd'),
     )
-
-
-def cam1_from_cam0(calibration0: Calibration, calibration1: Calibration) -> np.ndarray | None:
-    """Return the (4, 4) transform between two cameras of a rig, or None where their files do not say."""
-    if calibration0.rig_from_cam is None or calibration1.rig_from_cam is None:
-        return None
-    return invert_transform(calibration1.rig_from_cam) @ calibration0.rig_from_cam
-
-
-def _model(name: str) -> CameraModel:
-    if name not in MODELS:
-        raise InputError(f'distortion model {name!r} is unknown; known: {", ".join(MODELS)}')
-    return MODELS[name]
-
-
-def _camera(matrix, size, model: CameraModel, coefficients) -> Camera:
-    # Zeros mean none, except for the fish-eye whose rays bend without any.
-    coefficients = np.asarray(coefficients, np.float64).ravel()
-    if not coefficients.any() and model is not CameraModel.EQUIDISTANT:
-        coefficients = ()
-    return Camera(matrix, int(size[0]), int(size[1]), coefficients, model)
-
-
-def _from_ros(document: dict) -> Calibration:
-    matrix = np.reshape(np.asarray(document['camera_matrix']['data'], np.float64), (3, 3))
-    camera = _camera(
-        matrix,
-        (document['image_width'], document['image_height']),
-        _model(document.get('distortion_model') or 'plumb_bob'),
-        document.get('distortion_coefficients', {}).get('data', ()),
-    )
-    if 'projection_matrix' not in document:
+    _check_full_image(fields, camera)
+    if not any(name in fields for name in ('projection_matrix', 'p')):
         return Calibration(camera)
-    projection = np.reshape(np.asarray(document['projection_matrix']['data'], np.float64), (3, 4))
-    rectification = np.reshape(document.get('rectification_matrix', {}).get('data', np.eye(3)), (3, 3))
-    if not projection[0, 0] > 0:
-        return Calibration(camera)
+    projection = fields.matrix(3, 4, 'projection_matrix', 'p')
+    if not projection.any():
+        return Calibration(camera)  # an uncalibrated P
+    rectification = fields.matrix(3, 3, 'rectification_matrix', 'r', remedy='add R, or take P out')
+    calibration = rectified_calibration(camera, rectification, projection)
     camera = dataclasses.replace(camera, rectification=rectification, projection=projection)
+    return dataclasses.replace(calibration, camera=camera)
+
+
+def _check_full_image(fields: Fields, camera: Camera) -> None:
+    """Raise InputError for a camera_info whose image is a part of the sensor, or binned."""
+    whole = {'x_offset': 0, 'y_offset': 0, 'width': camera.width, 'height': camera.height}
+    for name in ('binning_x', 'binning_y', 'roi'):
+        value = fields.get(name) if name in fields else 0
+        is_full = value in (0, 1)
+        if isinstance(value, dict):
+            is_full = all(value.get(side, 0) in (0, full) for side, full in whole.items())
+        if not is_full:
+            raise fields.error(f'{name} is {value}; needs a camera_info of the full image, without binning and roi')
+
+
+def rectified_calibration(camera: Camera, rectification: np.ndarray, projection: np.ndarray) -> Calibration:
+    """Return the calibration of a camera with R and P; InputError where they are none."""
+    rectification = rotation_matrix(rectification, 'the rectification matrix R')
+    try:
+        Camera(projection[:, :3], camera.width, camera.height)
+    except InputError as error:
+        raise InputError(f'the projection matrix P: {error}') from error
+    if projection[2, 3]:
+        raise InputError(f'the projection matrix P needs the last row 0 0 1 0, got {projection[2].tolist()}')
     # A point of the first rectified camera: x_rect = x + K'^-1 P[:, 3], and x_rect = R x_cam.
     offset = np.linalg.solve(projection[:, :3], projection[:, 3])
-    return Calibration(camera, transform(rectification, -offset))
+    return Calibration(camera, transform(rectification, -offset), RECTIFIED_RIG)
 
 
-def _from_euroc(document: dict) -> Calibration:
-    fx, fy, cx, cy = (float(x) for x in document['intrinsics'])
-    camera = _camera(
+def _distortion(fields: Fields, *names: str) -> tuple[np.ndarray, CameraModel]:
+    """Return coefficients and model; in a file of OpenCV its flag or the number of coefficients tells the model."""
+    if 'distortion_model' not in fields and _is_of_opencv(fields):
+        coefficients = fields.numbers(*names, remedy=ADD_COEFFICIENTS)
+        return coefficients, _model_of_opencv(fields, coefficients)
+    name = str(fields.get('distortion_model', remedy=ADD_MODEL) or '')
+    if name in ('none', 'pinhole') and not any(n in fields for n in names):
+        return np.empty(0), CameraModel.PLUMB_BOB
+    coefficients = fields.numbers(*names, remedy=ADD_COEFFICIENTS)
+    if name in ('', 'none', 'pinhole') and not coefficients.any():
+        return np.empty(0), CameraModel.PLUMB_BOB  # drivers of ideal cameras leave the name empty
+    if name not in DISTORTION_MODELS:
+        raise fields.error(f'distortion_model is {name!r}; known are {", ".join(DISTORTION_MODELS)} and none')
+    return coefficients, DISTORTION_MODELS[name]
+
+
+def _is_of_opencv(fields: Fields) -> bool:
+    return '!!opencv-matrix' in read_text(fields.path)
+
+
+def _model_of_opencv(fields: Fields, coefficients: np.ndarray) -> CameraModel:
+    if 'fisheye_model' in fields:
+        if whole_number(fields.get('fisheye_model')):
+            return CameraModel.EQUIDISTANT
+    elif len(coefficients) == 4:
+        raise fields.error(f'has no distortion_model, and OpenCV has two models of 4 coefficients: {ADD_MODEL}')
+    return CameraModel.PLUMB_BOB if len(coefficients) <= 5 else CameraModel.RATIONAL_POLYNOMIAL
+
+
+def _from_intrinsics(fields: Fields) -> Calibration:
+    """Read the fields of EuRoC's sensor.yaml and of one camera of Kalibr."""
+    if 'camera_model' in fields and fields.get('camera_model') != 'pinhole':
+        raise fields.error(f'camera_model is {fields.get("camera_model")!r}; needs pinhole: calibrate with that model')
+    fx, fy, cx, cy = fields.numbers('intrinsics', count=4)
+    size = fields.numbers('resolution', count=2, remedy='add resolution: [width, height] of the images [px]')
+    camera = Camera(
         [[fx, 0, cx], [0, fy, cy], [0, 0, 1]],
-        document['resolution'],
-        _model(document.get('distortion_model', 'radial-tangential')),
-        document.get('distortion_coefficients', ()),
+        *(whole_number(side) for side in size),
+        *_distortion(fields, 'distortion_coefficients', 'distortion_coeffs'),
     )
-    if 'T_BS' not in document:
-        return Calibration(camera)
-    return Calibration(camera, np.reshape(np.asarray(document['T_BS']['data'], np.float64), (4, 4)))
+    if 'T_BS' in fields:
+        return Calibration(camera, rigid_transform(fields.matrix(4, 4, 'T_BS'), 'T_BS'), BODY_RIG)
+    if 'T_cam_imu' in fields:
+        cam_from_imu = rigid_transform(fields.matrix(4, 4, 'T_cam_imu'), 'T_cam_imu')
+        return Calibration(camera, invert_transform(cam_from_imu), BODY_RIG)
+    return Calibration(camera)
+
+
+def _from_chain(path: Path, document: dict, names: list[str]) -> list[Calibration]:
+    """Read Kalibr's camchain: cam0, cam1, ..., each with T_cam_imu, or with T_cn_cnm1 from the camera before."""
+    for name in names:
+        if not isinstance(document[name], dict):
+            raise InputError(f'{path}: {name} holds {document[name]!r:.80}; needs the fields of a camera')
+    all_fields = [Fields(path, document[name], name) for name in names]
+    cameras = [_checked(fields, _from_intrinsics) for fields in all_fields]
+    if all(camera.rig_from_cam is not None for camera in cameras):
+        return cameras
+    rig_from_cam = [np.eye(4)]
+    for fields in all_fields[1:]:
+        if 'T_cn_cnm1' not in fields:
+            return [Calibration(camera.camera) for camera in cameras]
+        cam_from_before = rigid_transform(fields.matrix(4, 4, 'T_cn_cnm1'), f'{path}: T_cn_cnm1 of {fields.within}')
+        rig_from_cam.append(rig_from_cam[-1] @ invert_transform(cam_from_before))
+    return [Calibration(c.camera, pose, CHAIN_RIG) for c, pose in zip(cameras, rig_from_cam, strict=True)]
+
+
+# --- COLMAP --------------------------------------------------------------------------------------------------------
 
 
 def cameras_from_colmap(path) -> dict[int, Camera]:
     """Return the cameras of COLMAP's cameras.txt by their number; lines: CAMERA_ID MODEL WIDTH HEIGHT PARAMS..."""
     cameras = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        fields = line.split()
-        if not fields or fields[0].startswith('#'):
-            continue
+    for row in read_table(path, 'CAMERA_ID MODEL WIDTH HEIGHT PARAMS...').rows:
         try:
-            cameras[int(fields[0])] = _from_colmap(fields[1], fields[2:4], [float(x) for x in fields[4:]])
-        except (IndexError, ValueError, InputError) as error:
-            raise InputError(f'{path}:{number} is no camera: {error}') from error
+            if len(row.words) < 4:
+                raise InputError(f'has {len(row.words)} fields; needs CAMERA_ID MODEL WIDTH HEIGHT PARAMS...')
+            number = whole_number(row.words[0])
+            if number in cameras:
+                raise InputError(f'camera {number} stands twice')
+            cameras[number] = _from_colmap(row.words[1], map(whole_number, row.words[2:4]), numbers(row.words[4:]))
+        except InputError as error:
+            raise row.error(f'is no camera: {error}') from error
     return cameras
 
 
-def _from_colmap(model: str, size, values: list[float]) -> Camera:
+def _from_colmap(model: str, size, values: np.ndarray) -> Camera:
     if model not in COLMAP_MODELS:
         known = ', '.join(COLMAP_MODELS)
         raise InputError(f'model {model!r} is unknown; known: {known}; undistort with `colmap image_undistorter`')
@@ -183,6 +282,9 @@ def _from_colmap(model: str, size, values: list[float]) -> Camera:
     fx, fy = (named.get(name, named.get('f')) for name in ('fx', 'fy'))
     # COLMAP counts from the corner of the top-left pixel, we from its centre.
     matrix = [[fx, 0, named['cx'] - 0.5], [0, fy, named['cy'] - 0.5], [0, 0, 1]]
-    fisheye = model == 'OPENCV_FISHEYE'
-    coefficients = [named.get(name, 0.0) for name in ('k1', 'k2', *(('k3', 'k4') if fisheye else ('p1', 'p2')))]
-    return _camera(matrix, size, CameraModel.EQUIDISTANT if fisheye else CameraModel.PLUMB_BOB, coefficients)
+    order = {
+        'OPENCV_FISHEYE': (CameraModel.EQUIDISTANT, 'k1 k2 k3 k4'),
+        'FULL_OPENCV': (CameraModel.RATIONAL_POLYNOMIAL, 'k1 k2 p1 p2 k3 k4 k5 k6'),
+    }
+    kind, coefficients = order.get(model, (CameraModel.PLUMB_BOB, 'k1 k2 p1 p2'))
+    return Camera(matrix, *size, [named.get(name, 0.0) for name in coefficients.split()], kind)

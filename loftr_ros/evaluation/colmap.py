@@ -8,8 +8,11 @@ import numpy as np
 
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.calibration import cameras_from_colmap
-from loftr_ros.evaluation.sequences import Sequence, image_loader, made_up_stamps, natural_order
-from loftr_ros.geometry import invert_transform, matrix_from_quaternion, transform
+from loftr_ros.evaluation.poses import pose_from_numbers
+from loftr_ros.evaluation.sequences import Sequence, made_up_stamps
+from loftr_ros.geometry import invert_transform
+from loftr_ros.image_files import image_loader, natural_order
+from loftr_ros.text_files import Row, number, read_text, whole_number
 
 
 def is_colmap(path: Path) -> bool:
@@ -59,16 +62,33 @@ def _placed_images(path: Path) -> dict[str, tuple[int, np.ndarray]]:
     Two lines each: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, of cam_from_world; then its points, maybe none.
     """
     images = {}
-    lines = iter(enumerate(path.read_text().splitlines(), 1))
-    for number, line in lines:
+    lines = iter(enumerate(read_text(path).split('\n'), 1))
+    for line_number, line in lines:
         if not line.strip() or line.startswith('#'):
             continue
+        row = Row(path, line_number, line.split(maxsplit=9))
         try:
-            _, *pose, camera, name = line.split(maxsplit=9)
-            w, x, y, z, *translation = (float(word) for word in pose)
-            cam_from_world = transform(matrix_from_quaternion((x, y, z, w)), translation)
-            images[name.strip()] = int(camera), invert_transform(cam_from_world)
-        except ValueError as error:
-            raise InputError(f'{path}:{number} is not "id qw qx qy qz tx ty tz camera name": {line[:80]!r}') from error
-        next(lines, None)
+            if len(row.words) != 10:
+                raise InputError(f'has {len(row.words)} fields')
+            w, x, y, z, *translation = row.words[1:8]
+            cam_from_world = pose_from_numbers((*translation, x, y, z, w))
+            name, camera = row.words[9].strip(), whole_number(row.words[8])
+        except InputError as error:
+            needed = 'IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME'
+            raise row.error(f'is no photograph: {error}; needs "{needed}", got {line[:80]!r}') from error
+        if name in images:
+            raise row.error(f'places {name} a second time; needs one pose for each photograph')
+        images[name] = camera, invert_transform(cam_from_world)
+        _check_points(Row(path, *next(((n, points.split()) for n, points in lines), (line_number + 1, []))), name)
     return images
+
+
+def _check_points(row: Row, name: str) -> None:
+    """The line of points may be empty, but must be there: without it every second photograph would be lost."""
+    try:
+        if len(row.words) % 3:
+            raise InputError(f'has {len(row.words)} fields')
+        if row.words:
+            number(row.words[-1])
+    except InputError as error:
+        raise row.error(f'is not the points of {name}: {error}; needs X Y POINT3D_ID ..., or an empty line') from error

@@ -5,58 +5,63 @@ Axes and formats were checked against the images: see test_sequences.py.
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.calibration import Calibration, cam1_from_cam0, read_calibration
+from loftr_ros.evaluation.calibration import Calibration, cam1_from_cam0, read_calibration, rectified_calibration
 from loftr_ros.evaluation.colmap import is_colmap, read_colmap
-from loftr_ros.evaluation.sequences import (
-    IMAGE_SUFFIXES,
-    Sequence,
-    image_loader,
-    list_images,
-    made_up_stamps,
-    nanoseconds,
+from loftr_ros.evaluation.poses import (
+    EUROC_COLUMNS,
+    nearest_stamps,
+    number_in_name,
     pose_from_numbers,
     poses_from_tum,
-    read_image,
+    read_matrix_poses,
+    read_stamped_poses,
+    rows_of_images,
 )
+from loftr_ros.evaluation.sequences import FIRST_STAMP_NS, Sequence, made_up_stamps, rate_of, stamps_in_names
+from loftr_ros.evaluation.tum import is_tum, read_tum
 from loftr_ros.geometry import transform
+from loftr_ros.image_files import image_loader, is_image_file, list_images, read_image, read_raw
+from loftr_ros.text_files import (
+    numbers,
+    read_stamps,
+    read_table,
+    read_text,
+)
+
+logger = logging.getLogger(__name__)
 
 TARTANAIR_BASELINE_M = 0.25
 NED_FROM_OPTICAL = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
 ROS_FROM_NED = np.diag([1.0, -1.0, -1.0, 1.0])
 
-TUM_DEPTH_M = 1 / 5000
-TUM_RATE_HZ = 30.0
-TUM_SLACK_NS = 20_000_000
-"""Images, depth and poses of TUM have stamps of their own; the nearest within this belong together."""
 
-TUM_CAMERAS = {
-    'fr1': (517.3, 516.5, 318.6, 239.5),
-    'fr2': (520.9, 521.0, 325.1, 249.7),
-    'fr3': (535.4, 539.2, 320.1, 247.6),
-}
-"""Intrinsics (fx, fy, cx, cy) of the three Kinects, from the data set's page, without their small distortion."""
-
-
-def _pinhole(fx: float, fy: float, cx: float, cy: float, image_file: Path) -> Camera:
-    height, width = read_image(image_file).shape[:2]
-    return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], width, height)
-
-
-def _check_pairs(left: list[Path], right: list[Path], name: str) -> None:
+def _check_pairs(left: list[Path], right: list[Path], name) -> None:
+    """Raise InputError unless each left image has a right one; names that share numbers must share them all."""
     if len(left) != len(right):
         raise InputError(f'{name} has {len(left)} left and {len(right)} right images; needs a right one for each left')
+    numbers_left, numbers_right = ([re.findall(r'\d+', file.stem)[-1:] for file in side] for side in (left, right))
+    if any(number in numbers_right for number in numbers_left):
+        for file0, file1, number0, number1 in zip(left, right, numbers_left, numbers_right, strict=True):
+            if number0 != number1:
+                raise InputError(
+                    f'{name} has the right image {file1.name} beside the left image {file0.name}; needs the same '
+                    'numbers on both sides: delete the images without a partner'
+                )
 
 
 # --- what save_sequence writes, and plain folders -----------------------------------------------------------------
+
+
+OWN_SLACK_NS = 1_000_000
+"""poses.txt may be written with fewer digits than stamps.txt."""
 
 
 def is_own(path: Path) -> bool:
@@ -73,10 +78,10 @@ def read_own(path: Path, rate_hz: float) -> Sequence:
     ]
     stamps_ns = made_up_stamps(len(files[0]), rate_hz)
     if (path / 'stamps.txt').is_file():
-        stamps_ns = np.loadtxt(path / 'stamps.txt', dtype=np.int64, ndmin=1)
+        stamps_ns = read_stamps(path / 'stamps.txt', 'ns')
         if len(stamps_ns) != len(files[0]):
             raise InputError(f'{path} has {len(files[0])} images and {len(stamps_ns)} stamps; write the folder again')
-    poses = poses_from_tum(path / 'poses.txt')[1] if (path / 'poses.txt').is_file() else None
+    poses = _own_poses(path, stamps_ns) if (path / 'poses.txt').is_file() else None
     cameras = [calibration.camera if calibration else None for calibration in calibrations]
     return Sequence(
         name=path.name,
@@ -90,18 +95,34 @@ def read_own(path: Path, rate_hz: float) -> Sequence:
     )
 
 
-def rate_of(stamps_ns: np.ndarray, otherwise_hz: float) -> float:
-    """Return the rate of the median step [Hz]."""
-    return float(1e9 / np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else otherwise_hz
+def _own_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
+    """Return a pose for each image: that of its stamp, or of its place in a folder without stamps."""
+    truth_ns, poses = poses_from_tum(path / 'poses.txt')
+    if not (path / 'stamps.txt').is_file():
+        return poses[rows_of_images(list_images(path / 'left'), len(poses), path / 'poses.txt')]
+    keep, chosen = nearest_stamps(stamps_ns, truth_ns, OWN_SLACK_NS, path / 'poses.txt', 'pose')
+    if len(keep) < len(stamps_ns):
+        raise InputError(
+            f'{path / "poses.txt"} has a pose for {len(keep)} of {len(stamps_ns)} stamps; needs one for each'
+        )
+    return poses[chosen]
+
+
+EPOCH_NAME = re.compile(r'1\d{9}(\.\d+|\d{3}|\d{6}|\d{9})', re.ASCII)
+"""A time from 2001 to 2033 in s with decimals, ms, us or ns."""
 
 
 def is_images(path: Path) -> bool:
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    return any(is_image_file(file) for file in path.iterdir())
 
 
 def read_images(path: Path, rate_hz: float) -> Sequence:
+    """Images in natural order; names that are times since 1970 are the stamps."""
     files = list_images(path)
     stamps_ns = made_up_stamps(len(files), rate_hz)
+    if all(EPOCH_NAME.fullmatch(file.stem) for file in files):
+        files, stamps_ns = stamps_in_names(files, 's')
+        rate_hz = rate_of(stamps_ns, rate_hz)
     return Sequence(path.name, rate_hz, stamps_ns, (image_loader(files),), frame_id0='camera_optical_frame')
 
 
@@ -141,35 +162,38 @@ def read_kitti(path: Path, rate_hz: float) -> Sequence:
     calibrations = [_kitti_calibration(path / 'calib.txt', label, files[0][0]) for label in labels][: len(files)]
     stamps_ns = made_up_stamps(len(files[0]), rate_hz)
     if (path / 'times.txt').is_file():
-        seconds = np.loadtxt(path / 'times.txt', ndmin=1)[: len(files[0])]
-        stamps_ns = stamps_ns[0] + np.round(seconds * 1e9).astype(np.int64)
+        times_ns = read_stamps(path / 'times.txt', 's')
+        stamps_ns = FIRST_STAMP_NS + times_ns[rows_of_images(files[0], len(times_ns), path / 'times.txt')]
     poses = None
-    if (path / 'poses.txt').is_file():
-        poses = np.loadtxt(path / 'poses.txt', ndmin=2).reshape(-1, 3, 4)[: len(files[0])]
-        # poses.txt is that of camera 0 (P0); the matrices say where the others sit.
-        poses = np.stack([transform(p[:, :3], p[:, 3]) for p in poses]) @ calibrations[0].rig_from_cam
+    # As it is downloaded, the poses of sequences/NN are poses/NN.txt beside the folder sequences.
+    apart = path.resolve().parent.parent / 'poses' / f'{path.resolve().name}.txt'
+    pose_file = next((file for file in (path / 'poses.txt', apart) if file.is_file()), None)
+    if pose_file:
+        poses = read_matrix_poses(pose_file)
+        # The poses are those of camera 0 (P0); the matrices say where the others sit.
+        poses = poses[rows_of_images(files[0], len(poses), pose_file)] @ calibrations[0].rig_from_cam
     return _calibrated(path.name, rate_hz, stamps_ns, files, calibrations, poses)
 
 
 def _kitti_calibration(path: Path, label: str, image_file: Path) -> Calibration:
     """Read the 3x4 projection `label`; without labels the first twelve numbers are P0, the next P1."""
-    text = path.read_text()
-    # Matched one by one, since numbers of fixed width may follow each other without a space or a new line.
-    number = re.compile(r'[-+]?\d\.\d+e[-+]\d\d')
-    labelled = {line.split(':')[0].strip(): line for line in text.splitlines() if ':' in line}
-    if labelled:
-        if label not in labelled:
-            raise InputError(f'{path} holds {", ".join(labelled)}; needs {label}')
-        numbers = number.findall(labelled[label])
-    else:
-        first = 12 * int(label[1:])
-        numbers = number.findall(text)[first : first + 12]
-    if len(numbers) < 12:
-        raise InputError(f'{path} gives {len(numbers)} numbers for {label}; needs the 12 of a 3x4 projection matrix')
-    projection = np.reshape([float(x) for x in numbers[:12]], (3, 4))
-    matrix = projection[:, :3]
-    camera = _pinhole(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], image_file)
-    return Calibration(camera, transform(np.eye(3), -np.linalg.solve(matrix, projection[:, 3])))
+    text = read_text(path)
+    labelled = {line.split(':')[0].strip(): line.partition(':')[2] for line in text.split('\n') if ':' in line}
+    if labelled and label not in labelled:
+        raise InputError(f'{path} holds {", ".join(labelled)}; needs {label}')
+    # Numbers of fixed width may follow each other without a space or a new line.
+    text = re.sub(r'([eE][-+]\d\d)(?=[-+\d])', r'\1 ', labelled[label] if labelled else text)
+    first = 0 if labelled else 12 * int(label[1:])
+    try:
+        values = numbers(text.replace(',', ' ').split())[first:]
+        if len(values) < 12 or len(values) % 12 or (labelled and len(values) > 12):
+            raise InputError(f'{len(values)} numbers')
+        projection = np.reshape(values[:12], (3, 4))
+        height, width = read_image(image_file).shape[:2]
+        calibration = rectified_calibration(Camera(projection[:, :3], width, height), np.eye(3), projection)
+    except InputError as error:
+        raise InputError(f'{path}: {label}: {error}; needs the 12 numbers of a 3x4 projection matrix') from error
+    return calibration
 
 
 # --- TartanAir ----------------------------------------------------------------------------------------------------
@@ -188,18 +212,16 @@ def read_tartanair(path: Path, rate_hz: float) -> Sequence:
     if right.is_dir():
         files.append(list_images(right))
         _check_pairs(*files, path)
-    numbers = [int(re.match(r'\d+', file.name).group()) for file in files[0]]
     poses = None
     pose_file = path / f'pose_lcam_{view}.txt'
     if pose_file.is_file():
-        rows = np.loadtxt(pose_file, ndmin=2)
-        if len(rows) <= max(numbers):
-            raise InputError(f'{pose_file} has {len(rows)} rows; needs one for image {max(numbers)}')
-        poses = ROS_FROM_NED @ np.stack([pose_from_numbers(rows[n]) for n in numbers]) @ NED_FROM_OPTICAL
+        poses = _ned_poses(pose_file)
+        poses = poses[rows_of_images(files[0], len(poses), pose_file)]
     depths = path / f'depth_lcam_{view}'
-    depth_files = list_images(depths) if depths.is_dir() else None
-    width = read_image(files[0][0]).shape[1]
-    camera = _pinhole(width / 2, width / 2, width / 2, width / 2, files[0][0])  # 90 degrees, all of them
+    depth_files = _depth_of(files[0], list_images(depths)) if depths.is_dir() else None
+    height, width = read_image(files[0][0]).shape[:2]
+    half = width / 2
+    camera = Camera([[half, 0, half], [0, half, half], [0, 0, 1]], width, height)  # 90 degrees, all of them
     return Sequence(
         name=path.name,
         rate_hz=rate_hz,
@@ -213,15 +235,40 @@ def read_tartanair(path: Path, rate_hz: float) -> Sequence:
     )
 
 
+def _ned_poses(path: Path) -> np.ndarray:
+    """Return (N, 4, 4) poses of the camera in the axes of ROS; rows: tx ty tz qx qy qz qw."""
+    needed = 'tx ty tz qx qy qz qw'
+    poses = []
+    for row in read_table(path, needed).rows:
+        try:
+            poses.append(pose_from_numbers(row.numbers(needed, (7,))))
+        except InputError as error:
+            raise error if str(path) in str(error) else row.error(f'{error}; needs {needed}') from error
+    return ROS_FROM_NED @ np.stack(poses) @ NED_FROM_OPTICAL
+
+
+def _depth_of(files: list[Path], depth_files: list[Path]) -> list[Path]:
+    """Return the depth image of each image: the one with its number."""
+    by_number = {number_in_name(file): file for file in depth_files}
+    missing = [file.name for file in files if number_in_name(file) not in by_number]
+    if missing or None in by_number:
+        raise InputError(
+            f'{depth_files[0].parent} lacks the depth of {len(missing)} of {len(files)} images ({missing[:3]}); '
+            'needs a file with the number of each'
+        )
+    return [by_number[number_in_name(file)] for file in files]
+
+
 def _float_depth(path: Path) -> np.ndarray:
     """The four 8-bit channels of a pixel are the bytes of one float32 [m]."""
-    channels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if channels is None or channels.ndim != 3 or channels.shape[2] != 4:
-        raise InputError(f'{path} is not a depth image of TartanAir V2 (PNG with four 8-bit channels)')
+    channels = read_raw(path, np.uint8, 4, 'depth of TartanAir V2 (PNG with four 8-bit channels)')
     return np.ascontiguousarray(channels).view('<f4')[..., 0].astype(np.float32)
 
 
 # --- EuRoC --------------------------------------------------------------------------------------------------------
+
+
+EUROC_SLACK_NS = 5_000_000
 
 
 def is_euroc(path: Path) -> bool:
@@ -233,113 +280,27 @@ def read_euroc(path: Path, rate_hz: float) -> Sequence:
     root = path if (path / 'cam0').is_dir() else path / 'mav0'
     folders = [root / name for name in ('cam0', 'cam1') if (root / name / 'sensor.yaml').is_file()]
     files = [list_images(f / 'data' if (f / 'data').is_dir() else f) for f in folders]
+    named = [stamps_in_names(side, 'ns') for side in files]
+    files, stamps_ns = [side for side, _ in named], named[0][1]
     if len(files) == 2:  # a camera may have dropped a frame
-        common = {f.name for f in files[0]} & {f.name for f in files[1]}
-        files = [[f for f in side if f.name in common] for side in files]
+        _, index0, index1 = np.intersect1d(stamps_ns, named[1][1], return_indices=True)
+        files, stamps_ns = [[files[0][i] for i in index0], [files[1][i] for i in index1]], stamps_ns[index0]
+        if not len(stamps_ns):
+            raise InputError(f'{root} has no stamp of cam0 that is one of cam1 too; needs images of the same names')
+        left_out = sum(len(side) for side, _ in named) - 2 * len(stamps_ns)
+        if left_out:
+            logger.warning('%s: %d images are left out, the other camera has none of their stamp', path, left_out)
     calibrations = [read_calibration(f / 'sensor.yaml') for f in folders]
-    stamps_ns = np.array([int(file.stem) for file in files[0]], np.int64)
     truth = root / 'state_groundtruth_estimate0' / 'data.csv'
     poses = None
     if truth.is_file():
-        keep, poses = _euroc_poses(truth, stamps_ns, calibrations[0].rig_from_cam)
+        if calibrations[0].rig_from_cam is None:
+            raise InputError(f'{folders[0] / "sensor.yaml"} has no T_BS, the pose of the camera in the body; add it')
+        truth_ns, body_poses = read_stamped_poses(truth, EUROC_COLUMNS, 'ns')
+        keep, nearest = nearest_stamps(stamps_ns, truth_ns, EUROC_SLACK_NS, truth, 'pose')
+        poses = body_poses[nearest] @ calibrations[0].rig_from_cam
         stamps_ns, files = stamps_ns[keep], [[side[i] for i in keep] for side in files]
     return _calibrated(path.name, rate_hz, stamps_ns, files, calibrations, poses)
-
-
-def _euroc_poses(path: Path, stamps_ns: np.ndarray, body_from_cam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images have a pose within 5 ms, and world_from_cam of those; rows: stamp, p, q (w x y z), ..."""
-    rows = np.genfromtxt(path, delimiter=',', comments='#', dtype=None, encoding='utf-8')
-    truth_ns = np.array([int(row[0]) for row in np.atleast_1d(rows)], np.int64)
-    numbers = np.array([[row[i] for i in (1, 2, 3, 5, 6, 7, 4)] for row in np.atleast_1d(rows)], np.float64)
-    keep, nearest = _nearest(stamps_ns, truth_ns, 5_000_000)
-    if not len(keep):
-        raise InputError(f'{path} has no pose within 5 ms of an image; is it of another recording?')
-    return keep, np.stack([pose_from_numbers(numbers[i]) for i in nearest]) @ body_from_cam
-
-
-def _nearest(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of stamps that have another within `slack_ns`, and the index of the nearest for each."""
-    order = np.argsort(others_ns)
-    sorted_ns = others_ns[order]
-    after = np.clip(np.searchsorted(sorted_ns, stamps_ns), 1, max(len(sorted_ns) - 1, 1))
-    before = after - 1
-    after = np.minimum(after, len(sorted_ns) - 1)
-    chosen = np.where(stamps_ns - sorted_ns[before] <= sorted_ns[after] - stamps_ns, before, after)
-    keep = np.flatnonzero(np.abs(sorted_ns[chosen] - stamps_ns) <= slack_ns)
-    return keep, order[chosen[keep]]
-
-
-# --- TUM RGB-D ----------------------------------------------------------------------------------------------------
-
-
-def is_tum(path: Path) -> bool:
-    return (path / 'rgb').is_dir()
-
-
-def read_tum(path: Path, rate_hz: float) -> Sequence:
-    """Either the original (names are stamps, groundtruth.txt) or numbered images with ground_truth.json."""
-    files = list_images(path / 'rgb')
-    depth_files = list_images(path / 'depth') if (path / 'depth').is_dir() else []
-    poses = None
-    if (path / 'ground_truth.json').is_file():
-        truth = json.loads((path / 'ground_truth.json').read_text())
-        poses = np.array([truth[file.stem]['transformation'] for file in files], np.float64)
-        stamps_ns = made_up_stamps(len(files), TUM_RATE_HZ)
-        by_name = {file.stem: file for file in depth_files}
-        depth_files = [by_name.get(file.stem) for file in files]
-    else:
-        stamps_ns = _stamps_of(files)
-        if depth_files:
-            keep, chosen = _nearest(stamps_ns, _stamps_of(depth_files), TUM_SLACK_NS)
-            files, stamps_ns = [files[i] for i in keep], stamps_ns[keep]
-            depth_files = [depth_files[i] for i in chosen]
-        if (path / 'groundtruth.txt').is_file():
-            truth_ns, truth = poses_from_tum(path / 'groundtruth.txt')
-            keep, chosen = _nearest(stamps_ns, truth_ns, TUM_SLACK_NS)
-            files, stamps_ns, poses = [files[i] for i in keep], stamps_ns[keep], truth[chosen]
-            depth_files = [depth_files[i] for i in keep] if depth_files else []
-    has_depth = bool(depth_files) and all(depth_files)
-    return Sequence(
-        name=path.name,
-        rate_hz=rate_of(stamps_ns, rate_hz),
-        stamps_ns=stamps_ns,
-        load=(image_loader(files),),
-        camera0=_tum_camera(path, files[0]),
-        frame_id0='camera_optical_frame',
-        world_from_cam0=poses,
-        load_depth0=(lambda index: _png_depth(depth_files[index])) if has_depth else None,
-    )
-
-
-def _stamps_of(files: list[Path]) -> np.ndarray:
-    try:
-        return np.array([nanoseconds(file.stem) for file in files], np.int64)
-    except ValueError as error:
-        raise InputError(
-            f'{files[0]} is not named by its stamp [s]; needs ground_truth.json for other names'
-        ) from error
-
-
-def _tum_camera(path: Path, image_file: Path) -> Camera | None:
-    """Return the camera of camera_intrinsics.yaml, or of the Kinect that the folder's name tells, or None."""
-    import yaml
-
-    if (path / 'camera_intrinsics.yaml').is_file():
-        document = yaml.safe_load((path / 'camera_intrinsics.yaml').read_text())
-        (fx, _, cx), (_, fy, cy), _ = document['intrinsics']
-        return _pinhole(fx, fy, cx, cy, image_file)
-    short = path.name.lower().replace('freiburg', 'fr')
-    for name, intrinsics in TUM_CAMERAS.items():
-        if name in short:
-            return _pinhole(*intrinsics, image_file)
-    return None
-
-
-def _png_depth(path: Path) -> np.ndarray:
-    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
-        raise InputError(f'{path} is not a depth image of TUM RGB-D (PNG with one 16-bit channel)')
-    return depth.astype(np.float32) * np.float32(TUM_DEPTH_M)
 
 
 LAYOUTS = (

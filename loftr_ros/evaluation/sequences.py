@@ -17,21 +17,24 @@ from loftr_ros.evaluation.calibration import (
     cam1_from_cam0,
     camera_from_yaml,
     camera_to_yaml,
-    read_calibration,
+    read_calibrations,
 )
-from loftr_ros.geometry import matrix_from_quaternion, quaternion_from_matrix, transform
+from loftr_ros.evaluation.poses import poses_from_tum, poses_to_tum
+from loftr_ros.geometry import transform
+from loftr_ros.image_files import SUFFIX_LIST
+from loftr_ros.text_files import nanoseconds, stamps_to_ns
 
 __all__ = [
     'Sequence',
     'camera_from_yaml',
     'camera_to_yaml',
+    'nanoseconds',
     'open_sequence',
     'poses_from_tum',
     'rendered_drive',
     'save_sequence',
 ]
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp')
 FIRST_STAMP_NS = 1_000_000_000
 """Where made-up stamps begin: in ROS a stamp of 0 means 'none'."""
 
@@ -113,6 +116,30 @@ def made_up_stamps(count: int, rate_hz: float) -> np.ndarray:
     return FIRST_STAMP_NS + np.round(np.arange(count) * 1e9 / rate_hz).astype(np.int64)
 
 
+def rate_of(stamps_ns: np.ndarray, otherwise_hz: float) -> float:
+    """Return the rate of the median step [Hz]."""
+    return float(1e9 / np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else otherwise_hz
+
+
+def stamps_in_names(files: list[Path], convention: str) -> tuple[list[Path], np.ndarray]:
+    """Return the files in the order of the stamps that are their names, and the stamps [ns].
+
+    Args:
+        convention: unit of names that are too small to tell it, 's' or 'ns'.
+    """
+    try:
+        stamps_ns = stamps_to_ns([file.stem for file in files], convention)
+    except InputError as error:
+        raise InputError(
+            f'{files[0].parent} has images that are not named by their stamps [{convention}]: {error}; rename them'
+        ) from error
+    order = np.argsort(stamps_ns, kind='stable')
+    files, stamps_ns = [files[i] for i in order], stamps_ns[order]
+    for i in np.flatnonzero(np.diff(stamps_ns) == 0):
+        raise InputError(f'{files[i]} and {files[i + 1].name} have the same stamp; needs one image for each stamp')
+    return files, stamps_ns
+
+
 # --- rendered ----------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +208,8 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
     for index in range(len(sequence)):
         for side, frame in zip(sides, sequence.frames(index), strict=True):
             file = folder / side / f'{index:06d}.png'
-            cv2.imwrite(str(file), frame.image)
+            if not cv2.imwrite(str(file), frame.image):
+                raise InputError(f'{file} could not be written; is the disk full, or the folder read-only?')
             written.add(file)
         if progress:
             progress(index + 1)
@@ -202,42 +230,6 @@ def _earlier_files(folder: Path) -> set[Path]:
     return images | {folder / name for name in names if images and (folder / name).is_file()}
 
 
-def poses_to_tum(path, stamps_ns, world_from_cam) -> None:
-    """Write lines 'stamp [s] tx ty tz qx qy qz qw', the stamp with all its nanoseconds."""
-    lines = []
-    for stamp_ns, pose in zip(stamps_ns, world_from_cam, strict=True):
-        seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
-        numbers = [*pose[:3, 3], *quaternion_from_matrix(pose[:3, :3])]
-        lines.append(f'{seconds}.{nanoseconds:09d} ' + ' '.join(f'{x:.12f}' for x in numbers))
-    Path(path).write_text('\n'.join(lines) + '\n')
-
-
-def poses_from_tum(path) -> tuple[np.ndarray, np.ndarray]:
-    """Return stamps_ns (N,) and (N, 4, 4) poses of a file in TUM form; lines that begin with # are comments."""
-    stamps_ns, poses = [], []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        fields = line.split()
-        if not fields or fields[0].startswith('#'):
-            continue
-        if len(fields) != 8:
-            raise InputError(f'{path}:{number} has {len(fields)} fields; needs stamp tx ty tz qx qy qz qw')
-        stamps_ns.append(nanoseconds(fields[0]))
-        poses.append(pose_from_numbers(fields[1:]))
-    return np.array(stamps_ns, np.int64), np.reshape(poses, (-1, 4, 4))
-
-
-def pose_from_numbers(numbers) -> np.ndarray:
-    """Return the (4, 4) pose of (tx, ty, tz, qx, qy, qz, qw)."""
-    numbers = np.asarray(numbers, np.float64)
-    return transform(matrix_from_quaternion(numbers[3:7]), numbers[:3])
-
-
-def nanoseconds(seconds: str) -> int:
-    """Return a decimal number of seconds in ns without the rounding of a float."""
-    whole, _, fraction = seconds.partition('.')
-    return int(whole) * 10**9 + int((fraction + '0' * 9)[:9])
-
-
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +240,8 @@ def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequ
     images/, and a folder of images (or left/ and right/).
 
     Args:
-        camera_files: calibration (YAML) of the camera, or of left and right; they win over the folder's own.
+        camera_files: calibrations (YAML) of the camera, or of left and right, which win over the folder's own; one file
+            each, or one of Kalibr for both.
         rate_hz: frame rate, where the folder has no stamps (10 Hz by default).
     """
     from loftr_ros.evaluation import layouts
@@ -257,14 +250,14 @@ def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequ
     if not path.is_dir():
         found = 'a file' if path.exists() else 'nothing'
         raise InputError(f'{path} is {found}; needs a folder of images or of a data set (a rosbag is for `bags`)')
-    calibrations = [read_calibration(file) for file in camera_files or ()]
+    calibrations = [calibration for file in camera_files or () for calibration in read_calibrations(file)]
     for recognise, read in layouts.LAYOUTS:
         if recognise(path):
             sequence = read(path, rate_hz or DEFAULT_RATE_HZ)
             return _with_cameras(sequence, calibrations) if calibrations else sequence
     found = ', '.join(sorted(entry.name for entry in path.iterdir())[:8]) or 'nothing'
     raise InputError(
-        f'{path} holds {found}; needs images ({", ".join(IMAGE_SUFFIXES)}), left/ and right/, or the layout of KITTI '
+        f'{path} holds {found}; needs images ({SUFFIX_LIST}), left/ and right/, or the layout of KITTI '
         'odometry (calib.txt, image_0/), TartanAir (image_lcam_front/), EuRoC (cam0/sensor.yaml), TUM RGB-D (rgb/) '
         'or COLMAP (images/ and a model as text: `colmap model_converter --output_type TXT`)'
     )
@@ -282,29 +275,3 @@ def _with_cameras(sequence: Sequence, calibrations: list[Calibration]) -> Sequen
         camera1=calibrations[1].camera if len(calibrations) == 2 else None,
         cam1_from_cam0=sequence.cam1_from_cam0 if extrinsics is None else extrinsics,
     )
-
-
-def list_images(folder) -> list[Path]:
-    """Return the images of a folder in natural order (2 before 10); InputError when there is none."""
-    files = [file for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise InputError(f'{folder} has no images; needs files that end with {", ".join(IMAGE_SUFFIXES)}')
-    return sorted(files, key=natural_order)
-
-
-def natural_order(file: Path) -> list:
-    """Return a key to sort by: folder, then name with its numbers as numbers."""
-    return [file.parent, *(int(t) if t.isdigit() else t for t in re.split(r'(\d+)', file.name))]
-
-
-def image_loader(files) -> Callable[[int], np.ndarray]:
-    """Return what reads the image of an index, for `Sequence.load`."""
-    return lambda index: read_image(files[index])
-
-
-def read_image(path) -> np.ndarray:
-    """Return the image uint8 (H, W) or (H, W, 3), blue first."""
-    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
-    if image is None:
-        raise InputError(f'{path} is not an image that OpenCV can read; remove it or write it again')
-    return image

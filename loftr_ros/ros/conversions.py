@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from loftr_ros.datatypes import (
+    DISTORTION_MODELS,
     UNKNOWN_VARIANCE,
     Camera,
     CameraModel,
@@ -23,6 +25,7 @@ from loftr_ros.datatypes import (
 )
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import matrix_from_quaternion, quaternion_from_matrix, transform
+from loftr_ros.levels import Levels, check_no_depth
 from loftr_ros.msg import Matches as MatchesMsg
 from loftr_ros.msg import RelativePose as RelativePoseMsg
 from loftr_ros.ros.compat import bridge as own_bridge
@@ -52,8 +55,6 @@ def header(nanoseconds: int, frame_id: str) -> Header:
 
 
 # Cameras
-
-_MODELS = {model.value: model for model in CameraModel} | {'fisheye': CameraModel.EQUIDISTANT}
 
 
 def camera_from_info(info: CameraInfo, *, rectified: bool) -> Camera:
@@ -87,26 +88,26 @@ def camera_from_info(info: CameraInfo, *, rectified: bool) -> Camera:
     matrix = values.astype(np.float64)
     matrix[:2, 2] -= (roi.x_offset, roi.y_offset)
     matrix[:2] /= binning[:, None]
-    if rectified:
-        return Camera(matrix, int(size[0]), int(size[1]))
-    model, distortion = _distortion(info)
-    return Camera(matrix, int(size[0]), int(size[1]), distortion, model)
+    distortion, model = ((), CameraModel.PLUMB_BOB) if rectified else _distortion(info)
+    try:
+        return Camera(matrix, int(size[0]), int(size[1]), distortion, model)
+    except InputError as error:
+        raise InputError(f'camera_info of {info.header.frame_id!r}, {name}: {error}') from error
 
 
-def _distortion(info: CameraInfo) -> tuple[CameraModel, np.ndarray]:
-    """Return model and coefficients of raw images."""
+def _distortion(info: CameraInfo) -> tuple[np.ndarray, CameraModel]:
+    """Return coefficients and model of raw images."""
     coefficients = np.asarray(info.d, dtype=np.float64)
-    model = _MODELS.get(info.distortion_model)
-    # Simulators write zeros of any number, and often no name. For a fisheye lens zeros mean something.
-    if not coefficients.any() and model is not CameraModel.EQUIDISTANT:
-        return CameraModel.PLUMB_BOB, np.empty(0)
+    model = DISTORTION_MODELS.get(info.distortion_model)
     if model is None:
+        if not coefficients.any():
+            return coefficients, CameraModel.PLUMB_BOB  # simulators write zeros and no name
         raise InputError(
             f'camera_info of {info.header.frame_id!r} has the distortion model {info.distortion_model!r} with '
-            f'{len(coefficients)} coefficients; known are {", ".join(_MODELS)}. Rectify the images (image_proc) and '
-            'set input.rectified, or name the model in camera_info'
+            f'{len(coefficients)} coefficients; known are {", ".join(DISTORTION_MODELS)}. Rectify the images '
+            '(image_proc) and set input.rectified, or name the model in camera_info'
         )
-    return model, coefficients
+    return coefficients, model
 
 
 def info_from_camera(camera: Camera, header: Header, baseline_m: float = 0.0, axis: int = 0) -> CameraInfo:
@@ -181,31 +182,32 @@ ENCODINGS = (*_GREY, *_GREY16, *_AS_THEY_ARE, *_BGRA, *_COLOUR, *_YUV, *_NEW_YUV
 """What image_from_msg takes."""
 
 
-def image_from_msg(msg: Image | CompressedImage, bridge) -> np.ndarray:
+def image_from_msg(msg: Image | CompressedImage, bridge, levels: Levels | None = None) -> np.ndarray:
     """Return the image of a message as uint8, (H, W) grey or (H, W, 3) with blue first.
 
-    16 bits become 8 by the full range (65535 -> 255), as cv_bridge does; 16UC1 counts as mono16. A camera that fills
-    a part of the range only (12 bits, a thermal one) gives a dark image: let its driver scale, or publish mono8. Alpha
-    is dropped. 8UC1, 8UC3 and 8UC4, which tell no order, are grey, BGR and BGRA, as OpenCV has it. The image may share
-    the message's memory.
+    16 bits become 8 by `levels`, which keeps one range for the images of a topic. 16UC1 counts as mono16, but not where
+    it looks like depth. Alpha is dropped. 8UC1, 8UC3 and 8UC4, which tell no order, are grey, BGR and BGRA, as OpenCV
+    has it. The orientation of EXIF is not applied. The image may share the message's memory.
 
     Args:
         bridge: a CvBridge, of cv_bridge or the stand-in.
+        levels: of the topic; without, each image of 16 bits has a range of its own.
 
     Raises:
         InputError: the message is empty, too short, of an encoding that is no picture, or cannot be decoded.
     """
+    levels = levels or Levels()
     try:
         if isinstance(msg, CompressedImage):
-            return _compressed(msg, bridge)
-        return _raw(msg, bridge)
+            return _compressed(msg, levels)
+        return _raw(msg, bridge, levels)
     except InputError:
         raise
     except Exception as error:  # cv_bridge raises errors of many types
         raise InputError(f'image of {msg.header.frame_id!r} cannot be converted: {error}') from error
 
 
-def _raw(msg: Image, bridge) -> np.ndarray:
+def _raw(msg: Image, bridge, levels: Levels) -> np.ndarray:
     if msg.encoding not in ENCODINGS:
         raise InputError(
             f'image of {msg.header.frame_id!r} has the encoding {msg.encoding!r}; needed is a picture: '
@@ -216,10 +218,24 @@ def _raw(msg: Image, bridge) -> np.ndarray:
     if msg.encoding in _GREY + _AS_THEY_ARE:
         return bridge.imgmsg_to_cv2(msg)
     if msg.encoding in _GREY16:
-        return _to_8_bits(bridge.imgmsg_to_cv2(msg))
+        image = bridge.imgmsg_to_cv2(msg)
+        if msg.encoding == '16UC1':
+            _check_no_depth(msg, image)
+        return levels.to_8_bits(image)
     if msg.encoding in _BGRA:
         return cv2.cvtColor(bridge.imgmsg_to_cv2(msg), cv2.COLOR_BGRA2BGR)
+    if msg.encoding.endswith('16'):
+        return levels.to_8_bits(bridge.imgmsg_to_cv2(msg, 'bgr16'))
     return bridge.imgmsg_to_cv2(msg, 'bgr8')
+
+
+def _check_no_depth(msg: Image | CompressedImage, image: np.ndarray) -> None:
+    name = f'image of {msg.header.frame_id!r}'
+    if 'depth' in msg.header.frame_id.lower():
+        raise InputError(
+            f'{name} is 16UC1 in the frame of a depth camera; subscribe to its picture (of infrared: mono8 or mono16)'
+        )
+    check_no_depth(image, name)
 
 
 def _is_plain(msg: Image) -> bool:
@@ -230,27 +246,23 @@ def _is_plain(msg: Image) -> bool:
     return is_tight and not msg.is_bigendian and msg.encoding not in _NEW_YUV
 
 
-def _compressed(msg: CompressedImage, bridge) -> np.ndarray:
+def _compressed(msg: CompressedImage, levels: Levels) -> np.ndarray:
     if 'compressedDepth' in msg.format:
         raise InputError(f'image of {msg.header.frame_id!r} is compressed depth; subscribe to the picture')
     if not len(msg.data):
         raise InputError(f'compressed image of {msg.header.frame_id!r} is empty; check the camera driver')
-    image = bridge.compressed_imgmsg_to_cv2(msg)
-    if image is None:
-        raise InputError(
-            f'compressed image of {msg.header.frame_id!r}, format {msg.format!r}, {len(msg.data)} bytes, cannot be '
-            'decoded; needed is jpeg or png'
-        )
-    image = _to_8_bits(image)
-    source = msg.format.partition(';')[0].strip()
+    # Not by cv_bridge, of which some turn by EXIF and take 8 of 16 bits.
+    image = own_bridge.CvBridge().compressed_imgmsg_to_cv2(msg)
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+    source, *_ = re.split(r'[;\s]', msg.format)
+    if image.dtype == np.uint16 and source != 'mono16':
+        _check_no_depth(msg, image)
+    image = levels.to_8_bits(image)
     if image.ndim == 2 and source in _BAYER:
         # image_transport compresses a mosaic as if it were grey.
         return own_bridge.convert(image, f'{source.rstrip("0123456789")}8', 'bgr8')
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.ndim == 3 and image.shape[2] == 4 else image
-
-
-def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    return cv2.convertScaleAbs(image, alpha=255 / 65535) if image.dtype == np.uint16 else image
+    return image
 
 
 # Matches and poses

@@ -22,6 +22,7 @@ from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, PoseFailure
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.evaluation.plots import draw_matches
+from loftr_ros.levels import Levels
 from loftr_ros.matchers import create_matcher
 from loftr_ros.msg import Matches, RelativePose
 from loftr_ros.odometry.frontend import FrontEnd, PairResult
@@ -45,6 +46,7 @@ class MatcherNode(Node):
         self.config = parameters.declare(self, Config())
         self.statistics = diagnostics.Statistics()
         self._bridge = compat.CvBridge()
+        self._levels = (Levels(), Levels())  # of the left and the right camera, for images of 16 bits
         for line in (*prepare_process(self.config.matcher.keep_memory), *compat.describe()):
             self.get_logger().info(line)
         self._front_end = FrontEnd(create_matcher(self.config.matcher), self.config)
@@ -124,16 +126,17 @@ class MatcherNode(Node):
         self._last_stamp_ns = None
         self._front_end.reset()
 
-    def _frame(self, image_msg, info_msg) -> Frame:
+    def _frame(self, image_msg, info_msg, levels: Levels) -> Frame:
         return Frame(
-            conversions.image_from_msg(image_msg, self._bridge),
+            conversions.image_from_msg(image_msg, self._bridge, levels),
             conversions.camera_from_info(info_msg, rectified=self.config.input.rectified),
             conversions.stamp_ns(image_msg.header),
             image_msg.header.frame_id,
         )
 
     def _process(self, messages) -> None:
-        frames = [self._frame(messages[i], messages[i + 1]) for i in range(0, len(messages), 2)]
+        pairs = zip(messages[::2], messages[1::2], self._levels, strict=False)
+        frames = [self._frame(*pair) for pair in pairs]
         stamp_ns = frames[0].stamp_ns
         if self._last_stamp_ns is not None and stamp_ns <= self._last_stamp_ns:
             if self._last_stamp_ns - stamp_ns < LATE_NS:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
 from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.image_files import SUFFIX_LIST, images_below, is_image_file, read_colour, read_grey
 from loftr_ros.training import scenes
 from loftr_ros.training.augmentation import change_light, paste_occluders
 from loftr_ros.training.batch import Pair
@@ -21,7 +21,6 @@ from loftr_ros.training.config import DataConfig
 from loftr_ros.training.homography import panorama_pair, photograph_pair
 from loftr_ros.training.posed import PosedSet, open_posed, posed_pair
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 HELD_BACK = 10
 """One image in so many is kept for validation."""
 
@@ -40,10 +39,13 @@ def find_images(patterns: str) -> list[Path]:
     found = set()
     for pattern in filter(None, patterns.split(':')):
         places = [Path(place) for place in glob.glob(str(Path(pattern).expanduser()))]
-        files = [file for place in places for file in (place.rglob('*') if place.is_dir() else [place])]
-        images = [file for file in files if file.suffix.lower() in SUFFIXES]
+        images = [
+            file
+            for place in places
+            for file in (images_below(place) if place.is_dir() else [place] if is_image_file(place) else [])
+        ]
         if not images:
-            raise InputError(f'{pattern} holds no image ({", ".join(SUFFIXES)}); give a folder or a pattern of files')
+            raise InputError(f'{pattern} holds no image ({SUFFIX_LIST}); give a folder or a pattern of files')
         found.update(images)
     return sorted(found)
 
@@ -153,19 +155,6 @@ class PairDataset(Dataset):
     def __getstate__(self):
         # Scenes and open folders are not sent to workers; each keeps its own.
         return {name: value for name, value in vars(self).items() if name not in ('_build', '_posed_sets')}
-
-
-def read_grey(path: Path) -> np.ndarray:
-    """Return uint8 (H, W)."""
-    return cv2.cvtColor(read_colour(path), cv2.COLOR_BGR2GRAY)
-
-
-def read_colour(path: Path) -> np.ndarray:
-    """Return uint8 (H, W, 3), blue first."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f'{path} cannot be read as an image; take it out of the folder')
-    return image
 
 
 def _swapped(pair: Pair) -> Pair:

@@ -11,13 +11,15 @@ import glob
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import ConfigError, InputError
-from loftr_ros.evaluation.sequences import list_images, open_sequence, read_image
+from loftr_ros.evaluation.poses import rigid_transform
+from loftr_ros.evaluation.sequences import open_sequence
 from loftr_ros.image import to_grey
+from loftr_ros.image_files import list_images, read_image, read_raw
+from loftr_ros.text_files import read_matrix
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import PosedConfig
 from loftr_ros.training.homography import sample_view
@@ -228,21 +230,28 @@ def _open_sequence(folder: Path) -> PosedSet:
 
 def _open_scannet(folder: Path) -> PosedSet:
     """color/N.jpg, depth/N.png [mm], pose/N.txt (camera to world, -inf where lost), intrinsic/intrinsic_*.txt."""
-    matrices = [np.loadtxt(folder / 'intrinsic' / f'intrinsic_{kind}.txt')[:3, :3] for kind in ('color', 'depth')]
+    shapes = ((4, 4), (3, 3))
+    matrices = [
+        read_matrix(folder / 'intrinsic' / f'intrinsic_{kind}.txt', shapes)[:3, :3] for kind in ('color', 'depth')
+    ]
     files = list_images(folder / 'color')
-    poses = [np.loadtxt(folder / 'pose' / f'{file.stem}.txt') for file in files]
-    good = [i for i, pose in enumerate(poses) if np.isfinite(pose).all()]
+    poses = [_scannet_pose(folder / 'pose' / f'{file.stem}.txt') for file in files]
+    good = [i for i, pose in enumerate(poses) if pose is not None]
 
     def view(number: int) -> View:
         file = files[good[number]]
         depth_file = folder / 'depth' / f'{file.stem}.png'
-        depth = cv2.imread(str(depth_file), cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
-            raise InputError(f'{depth_file} is not a depth image of ScanNet (PNG with one 16-bit channel)')
+        depth = read_raw(depth_file, np.uint16, 1, 'depth of ScanNet (PNG with one 16-bit channel)')
         depth_m = depth.astype(np.float32) * np.float32(SCANNET_DEPTH_M)
         return View(to_grey(read_image(file)), matrices[0], depth_m, matrices[1], poses[good[number]])
 
     return PosedSet(folder.name, len(good), view)
+
+
+def _scannet_pose(path: Path) -> np.ndarray | None:
+    """Return the (4, 4) pose of a file, None where the camera was lost."""
+    pose = read_matrix(path, ((4, 4),), finite=False)
+    return rigid_transform(pose, f'{path}: the pose') if np.isfinite(pose).all() else None
 
 
 def _open_megadepth(folder: Path) -> list[PosedSet]:

@@ -1,0 +1,210 @@
+"""Files of poses: rows with a stamp, a place and a quaternion (TUM, EuRoC), rows of a matrix (KITTI), and what fits."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.errors import InputError
+from loftr_ros.geometry import matrix_from_quaternion, nearest_rotation, quaternion_from_matrix, transform
+from loftr_ros.text_files import Row, Table, numbers, read_table, stamps_to_ns
+
+logger = logging.getLogger(__name__)
+
+TUM_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qx', 'qy', 'qz', 'qw')
+EUROC_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qw', 'qx', 'qy', 'qz')
+
+MAX_QUATERNION_ERROR = 0.01
+"""A quaternion whose length differs by more from 1 is of other columns; numbers of 4 decimals differ by 0.0001."""
+MAX_ROTATION_ERROR = 1e-3
+"""How far R R' of a written rotation may be from the identity; numbers of 4 decimals give 0.0002."""
+
+_COLUMN_NAMES = (
+    (re.compile(r'(?:time_?stamp|stamp|time|t)(?:_?(?:s|sec|ns|nsec))?'), 'stamp'),
+    (re.compile(r'(?:.*_)?(?:t|p|pos|position|trans|translation)(?:_rs_r)?_?([xyz])'), 't{}'),
+    (re.compile(r'()([xyz])'), 't{}'),
+    (re.compile(r'(?:.*_)?(?:q|quat|quaternion|orientation|rot|rotation)(?:_rs)?_?([wxyz])'), 'q{}'),
+)
+
+
+# --- one pose ------------------------------------------------------------------------------------------------------
+
+
+def rotation_matrix(values, name: str) -> np.ndarray:
+    """Return the (3, 3) rotation nearest to `values`; InputError unless they are one, but for rounding."""
+    values = np.asarray(values, np.float64)
+    with np.errstate(over='ignore', invalid='ignore'):
+        error = np.abs(values @ values.T - np.eye(3)).max()
+    if not (error <= MAX_ROTATION_ERROR and np.linalg.det(values) > 0):
+        raise InputError(
+            f'{name} is no rotation: its rows must have length 1, be at right angles and turn right-handed, '
+            f'got {values.round(6).tolist()}'
+        )
+    return nearest_rotation(values)
+
+
+def rigid_transform(values, name: str) -> np.ndarray:
+    """Return (4, 4) of a (3, 4) or (4, 4) rigid transform; InputError unless it is one."""
+    values = np.asarray(values, np.float64)
+    if len(values) == 4 and np.abs(values[3] - (0, 0, 0, 1)).max() > 1e-6:
+        raise InputError(f'{name} needs the last row 0 0 0 1, got {values[3].tolist()}; is it transposed?')
+    return transform(rotation_matrix(values[:3, :3], f'the 3x3 part of {name}'), values[:3, 3])
+
+
+def pose_from_numbers(values) -> np.ndarray:
+    """Return the (4, 4) pose of (tx, ty, tz, qx, qy, qz, qw)."""
+    values = numbers(values)
+    with np.errstate(over='ignore'):
+        length = float(np.linalg.norm(values[3:7]))
+    if not abs(length - 1) <= MAX_QUATERNION_ERROR:
+        raise InputError(f'the quaternion {values[3:7].tolist()} (x y z w) has length {length:.4g}; needs 1')
+    return transform(matrix_from_quaternion(values[3:7]), values[:3])
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def poses_to_tum(path, stamps_ns, world_from_cam) -> None:
+    """Write lines 'stamp [s] tx ty tz qx qy qz qw', the stamp with all its nanoseconds."""
+    lines = []
+    for stamp_ns, pose in zip(stamps_ns, world_from_cam, strict=True):
+        sign, (seconds, nanoseconds) = '-' if stamp_ns < 0 else '', divmod(abs(int(stamp_ns)), 10**9)
+        values = [*pose[:3, 3], *quaternion_from_matrix(pose[:3, :3])]
+        lines.append(f'{sign}{seconds}.{nanoseconds:09d} ' + ' '.join(f'{x:.12f}' for x in values))
+    Path(path).write_text('\n'.join(lines) + '\n')
+
+
+def poses_from_tum(path) -> tuple[np.ndarray, np.ndarray]:
+    """Return stamps_ns (N,) and poses (N, 4, 4) of a file in TUM form, in the order of the stamps."""
+    return read_stamped_poses(path, TUM_COLUMNS, 's')
+
+
+def read_stamped_poses(path, columns: tuple[str, ...], convention: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return stamps_ns (N,) and poses (N, 4, 4), in the order of the stamps.
+
+    Args:
+        columns: the first columns of a row (TUM_COLUMNS or EUROC_COLUMNS); names in the file's header win.
+        convention: the unit of the stamps, 's' or 'ns', where their size does not tell.
+    """
+    needed = f'{" ".join(columns)} (stamp in {convention})'
+    table = read_table(path, needed)
+    named = _named_columns(table, needed)
+    places = named or {name: i for i, name in enumerate(columns)}
+    stamps, poses = [], []
+    for row in table.rows:
+        counts = (len(table.header.words),) if named else (len(columns),)
+        if not named and columns == EUROC_COLUMNS:
+            counts = tuple(range(len(columns), 64))  # velocity and biases follow
+        row.numbers(needed, counts, finite=False)
+        try:
+            stamps.append(row.words[places['stamp']])
+            poses.append(pose_from_numbers([row.words[places[name]] for name in TUM_COLUMNS[1:]]))
+        except InputError as error:
+            raise row.error(f'{error}; needs {needed}') from error
+    try:
+        stamps_ns = stamps_to_ns(stamps, convention)
+    except InputError as error:
+        raise InputError(f'{path}: {error}; needs {needed}') from error
+    return _in_order(table.rows, stamps_ns, np.stack(poses))
+
+
+def _named_columns(table: Table, needed: str) -> dict[str, int]:
+    """Return where each of TUM_COLUMNS is, as the header names them; empty where there is none."""
+    if table.header is None:
+        return {}
+    places: dict[str, int] = {}
+    for place, word in enumerate(table.header.words):
+        name = _column_name(word)
+        if name:
+            places.setdefault(name, place)
+    if set(places) == set(TUM_COLUMNS):
+        return places
+    if table.has_commented_header:
+        return {}  # a remark
+    missing = ', '.join(name for name in TUM_COLUMNS if name not in places)
+    raise table.header.error(f'names {" ".join(table.header.words)[:200]!r} without {missing}; needs {needed}')
+
+
+def _column_name(word: str) -> str:
+    word = re.sub(r'\W+', '_', word.lower()).strip('_')
+    for pattern, name in _COLUMN_NAMES:
+        match = pattern.fullmatch(word)
+        if match:
+            return name.format(match.groups()[-1] if match.groups() else '')
+    return ''
+
+
+def _in_order(rows: list[Row], stamps_ns: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(stamps_ns, kind='stable')
+    stamps_ns, poses = stamps_ns[order], poses[order]
+    same = np.diff(stamps_ns) == 0
+    for i in np.flatnonzero(same):
+        if not np.allclose(poses[i], poses[i + 1], atol=1e-9):
+            first = rows[order[i]].line
+            raise rows[order[i + 1]].error(f'has the stamp of line {first} and another pose; needs one pose a stamp')
+    keep = np.flatnonzero(np.append(True, ~same))
+    return stamps_ns[keep], poses[keep]
+
+
+def read_matrix_poses(path) -> np.ndarray:
+    """Return (N, 4, 4) poses of KITTI's rows: 12 numbers of a 3x4 matrix, or 16 of a 4x4 one."""
+    needed = '12 numbers of a 3x4 matrix, row by row'
+    poses = []
+    for row in read_table(path, needed).rows:
+        values = row.numbers(needed, (12, 16))
+        try:
+            poses.append(rigid_transform(values.reshape(-1, 4), 'the pose'))
+        except InputError as error:
+            raise row.error(error) from error
+    return np.stack(poses)
+
+
+# --- which pose is of which image ----------------------------------------------------------------------------------
+
+
+def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, path, what: str):
+    """Return the indices of stamps that have another within `slack_ns`, and the index of the nearest for each.
+
+    Says in the log how many have none; InputError where it is none at all. `what` is the name of the others, of `path`.
+    """
+    order = np.argsort(others_ns)
+    sorted_ns = others_ns[order]
+    after = np.clip(np.searchsorted(sorted_ns, stamps_ns), 1, max(len(sorted_ns) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(sorted_ns) - 1)
+    chosen = np.where(stamps_ns - sorted_ns[before] <= sorted_ns[after] - stamps_ns, before, after)
+    keep = np.flatnonzero(np.abs(sorted_ns[chosen] - stamps_ns) <= slack_ns)
+    if not len(keep):
+        spans = [f'{s.min() / 1e9:.3f} .. {s.max() / 1e9:.3f} s' for s in (stamps_ns, others_ns)]
+        raise InputError(
+            f'{path}: no image has {what} within {slack_ns / 1e6:g} ms: the images are of {spans[0]}, {what} of '
+            f'{spans[1]}; are the stamps of another clock or recording?'
+        )
+    if len(keep) < len(stamps_ns):
+        logger.warning(
+            '%s: %d of %d images have no %s within %g ms and are left out',
+            *(path, len(stamps_ns) - len(keep), len(stamps_ns), what, slack_ns / 1e6),
+        )
+    return keep, order[chosen[keep]]
+
+
+def rows_of_images(files: list[Path], count: int, path) -> np.ndarray:
+    """Return which of `count` rows of `path` belongs to each image: the same number of rows, or row N for image N."""
+    if count == len(files):
+        return np.arange(count)
+    numbers_of = [number_in_name(file) for file in files]
+    if count < len(files) or any(n is None or n >= count for n in numbers_of):
+        raise InputError(
+            f'{path} has {count} rows for {len(files)} images, {files[0].name} to {files[-1].name}; '
+            'needs a row for each image, or row N (from 0) for the image with the number N'
+        )
+    return np.array(numbers_of)
+
+
+def number_in_name(file: Path) -> int | None:
+    """Return the number at the beginning of a file's name (000012_left.png: 12), or None."""
+    match = re.match(r'\d+', file.name, re.ASCII)
+    return int(match[0]) if match else None

@@ -1,0 +1,127 @@
+"""Files of images: which are some, in which order, and their pixels. The one place of the package that reads pictures.
+
+Pixels come as they are in the file. The orientation of EXIF is not applied: a calibration, and COLMAP, hold for the
+pixels as they are. Alpha is dropped; 16 bits become 8 (levels.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from loftr_ros.errors import InputError
+from loftr_ros.image import to_colour, to_grey
+from loftr_ros.levels import Levels, check_no_depth
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp')
+SUFFIX_LIST = ', '.join(SUFFIXES)
+RANGE_SAMPLES = 5
+"""Images, spread over a sequence, from which the range of 16-bit pictures is taken."""
+
+
+def is_image_file(path: Path, below: Path | None = None) -> bool:
+    """Whether the path is a file with the suffix of an image, and neither hidden nor in a hidden folder under `below`.
+
+    Macs leave `._NAME` (which is no image) beside NAME on foreign disks, and `__MACOSX` in archives.
+    """
+    parts = (path.relative_to(below) if below else Path(path.name)).parts
+    hidden = any(part.startswith('.') or part == '__MACOSX' for part in parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+def list_images(folder) -> list[Path]:
+    """Return the images of a folder in natural order (2 before 10); InputError when there is none."""
+    files = [file for file in Path(folder).iterdir() if is_image_file(file)]
+    if not files:
+        raise InputError(f'{folder} has no images; needs files that end with {SUFFIX_LIST}')
+    return sorted(files, key=natural_order)
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images of a folder and of the folders in it, hidden ones left out; maybe none."""
+    return sorted(file for file in folder.rglob('*') if is_image_file(file, folder))
+
+
+def natural_order(file: Path) -> tuple:
+    """Return a key to sort by: folder, then name with its numbers as numbers."""
+    parts = re.split(r'(\d+)', file.name, flags=re.ASCII)
+    return file.parent, [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
+
+
+def read_image(path, levels: Levels | None = None) -> np.ndarray:
+    """Return the image uint8 (H, W) or (H, W, 3), blue first.
+
+    Args:
+        levels: of the camera, for images of 16 bits; without, each image has a range of its own.
+
+    Raises:
+        InputError: the file is absent, no image, of more than 16 bits, or depth.
+    """
+    return _to_picture(_read_pixels(path), path, levels or Levels())
+
+
+def read_grey(path) -> np.ndarray:
+    """Return the image uint8 (H, W)."""
+    return to_grey(read_image(path))
+
+
+def read_colour(path) -> np.ndarray:
+    """Return the image uint8 (H, W, 3), blue first."""
+    return to_colour(read_image(path))
+
+
+def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
+    """Return the pixels of an image that is no picture: depth, say. (H, W) for one channel, else (H, W, channels)."""
+    pixels = _decode(path, cv2.IMREAD_UNCHANGED)
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != dtype or found != channels:
+        raise InputError(f'{path} has {found} channels of {pixels.dtype}; needs {what}')
+    return pixels
+
+
+def image_loader(files: list[Path]) -> Callable[[int], np.ndarray]:
+    """Return what reads the image of an index, all images of 16 bits with one range, whichever is read first."""
+    levels = Levels(fixed=True)
+
+    def load(index: int) -> np.ndarray:
+        pixels = _read_pixels(files[index])
+        if levels.range is None and pixels.dtype == np.uint16:
+            chosen = np.unique(np.linspace(0, len(files) - 1, RANGE_SAMPLES).astype(int))
+            pictures = [pixels, *(_read_pixels(files[i]) for i in chosen)]
+            levels.begin([picture for picture in pictures if picture.dtype == np.uint16])
+        return _to_picture(pixels, files[index], levels)
+
+    return load
+
+
+def _to_picture(pixels: np.ndarray, path, levels: Levels) -> np.ndarray:
+    check_no_depth(pixels, str(path))
+    try:
+        return levels.to_8_bits(pixels)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+
+
+def _read_pixels(path) -> np.ndarray:
+    """Return (H, W) or (H, W, 3) in the depth of the file."""
+    return _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _decode(path, flags: int) -> np.ndarray:
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        problem = f'cannot be read: {error.strerror or error}' if Path(path).is_file() else 'is not a file'
+        raise InputError(f'{path} {problem}; give an image file') from error
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error as error:
+        raise InputError(f'{path} is not an image that OpenCV can read: {error.err}') from error
+    if image is None:
+        found = f'its {len(data)} bytes are of no format that it knows' if len(data) else 'it is empty'
+        raise InputError(f'{path} is not an image that OpenCV can read: {found}; remove it or write it again')
+    return image
