@@ -123,7 +123,7 @@ class PoseConfig:
     """How matches become a relative pose."""
 
     estimator: str = setting(
-        'poselib', 'robust estimator; opencv is also taken when poselib is not installed', choices=('poselib', 'opencv')
+        'poselib', 'robust estimator; opencv needs no poselib and is less accurate', choices=('poselib', 'opencv')
     )
     max_epipolar_error_px: float = setting(
         2.0, 'Sampson error up to which a match is an inlier [px]', minimum=0.01, maximum=100
@@ -132,6 +132,12 @@ class PoseConfig:
         0.9999, 'probability to have found the best model when the search stops', minimum=0.5, maximum=0.9999999
     )
     min_inliers: int = setting(20, 'with fewer inliers there is no pose', minimum=6)
+    max_log10_false_alarms: float = setting(
+        -3.0,
+        'a pose is accepted when wrong matches alone would support at most 10 to this power motions as well; lower '
+        'is stricter',
+        maximum=100,
+    )
     min_parallax_deg: float = setting(
         0.2, 'median parallax of the inliers below which the status is LOW_PARALLAX [deg]', minimum=0, maximum=90
     )

@@ -40,6 +40,7 @@ class PoseStatus(enum.IntEnum):
     LOW_PARALLAX = 1
     PURE_ROTATION = 2
     STATIC = 3
+    AMBIGUOUS = 4
     TOO_FEW_MATCHES = 10
     TOO_FEW_INLIERS = 11
 
@@ -213,6 +214,10 @@ class Matches:
         confidence: (N,) float32 in [0, 1], comparable within one matcher only.
         sigma_px: (N,) float32 standard deviation of keypoints1 along each axis [px]; NaN where unknown.
         cell0: (N,) int64 number of the place in image 0, the same whenever this image 0 is matched again; -1 unknown.
+        correlation: (N,) float32 in [-1, 1], normalised correlation of the grey values around both points, compared
+            after refinement; NaN where they were not compared.
+        independent: whether wrong matches are wrong independently of each other, as those of keypoints with descriptors
+            are; those of a dense matcher are not, and a motion needs more of them (`pose.acceptance`).
     """
 
     keypoints0: np.ndarray
@@ -220,10 +225,13 @@ class Matches:
     confidence: np.ndarray
     sigma_px: np.ndarray
     cell0: np.ndarray
+    correlation: np.ndarray | None = None
+    independent: bool = False
 
     def __post_init__(self):
         keypoints0 = _array('keypoints0', self.keypoints0, (None, 2), np.float32)
         count = len(keypoints0)
+        correlation = np.full(count, np.nan) if self.correlation is None else self.correlation
         _set(
             self,
             keypoints0=keypoints0,
@@ -231,6 +239,7 @@ class Matches:
             confidence=_array('confidence', self.confidence, (count,), np.float32),
             sigma_px=_array('sigma_px', self.sigma_px, (count,), np.float32),
             cell0=_array('cell0', self.cell0, (count,), np.int64),
+            correlation=_array('correlation', correlation, (count,), np.float32),
         )
 
     def __len__(self) -> int:
@@ -242,7 +251,8 @@ class Matches:
 
     def select(self, index) -> Matches:
         """Return the matches that `index` (integers, slice or mask) picks, in its order."""
-        return Matches(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+        arrays = (field.name for field in dataclasses.fields(self) if field.name != 'independent')
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in arrays})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -257,6 +267,10 @@ class RelativePose:
         inliers: (N,) bool, which matches agree.
         median_parallax_deg: median angle between the two rays of an inlier, rotation removed.
         epipolar_rmse_px: root mean square Sampson error of the inliers [px of image 1].
+        log10_false_alarms: log10 of the expected number of motions that wrong matches alone would support as well; the
+            lower, the surer. NaN where it was not computed.
+        other_cam1_from_cam0: with the status AMBIGUOUS the second motion (4, 4) that explains the matches as well;
+            `covariance` spans both.
     """
 
     cam1_from_cam0: np.ndarray
@@ -266,10 +280,17 @@ class RelativePose:
     epipolar_rmse_px: float
     scale: Scale = Scale.UP_TO_SCALE
     status: PoseStatus = PoseStatus.OK
+    log10_false_alarms: float = float('nan')
+    other_cam1_from_cam0: np.ndarray | None = None
 
     def __post_init__(self):
         if self.status >= PoseStatus.TOO_FEW_MATCHES:
             raise InputError(f'a RelativePose cannot have the status {self.status.name}; return a PoseFailure')
+        if (self.status is PoseStatus.AMBIGUOUS) != (self.other_cam1_from_cam0 is not None):
+            raise InputError('a RelativePose has the status AMBIGUOUS and other_cam1_from_cam0, or neither')
+        if self.other_cam1_from_cam0 is not None:
+            other = _array('other_cam1_from_cam0', self.other_cam1_from_cam0, (4, 4), np.float64)
+            _set(self, other_cam1_from_cam0=other)
         _set(
             self,
             cam1_from_cam0=_array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64),
@@ -295,7 +316,7 @@ class RelativePose:
 
     @property
     def has_translation(self) -> bool:
-        """Whether the direction of the translation was observed."""
+        """Whether the direction of the translation was observed, and is the only one that explains the matches."""
         return self.status in (PoseStatus.OK, PoseStatus.LOW_PARALLAX)
 
     def with_length(self, length_m: float, scale: Scale) -> RelativePose:
@@ -303,7 +324,7 @@ class RelativePose:
 
         Along the translation the covariance keeps UNKNOWN_VARIANCE; across it, the angle's share grows with the length.
         """
-        if not self.has_translation:
+        if not np.any(self.translation):
             return self
         direction = self.translation / np.linalg.norm(self.translation)
         stretch = np.eye(6)
@@ -312,7 +333,13 @@ class RelativePose:
         covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(direction, direction)
         cam1_from_cam0 = self.cam1_from_cam0.copy()
         cam1_from_cam0[:3, 3] = length_m * direction
-        return dataclasses.replace(self, cam1_from_cam0=cam1_from_cam0, covariance=covariance, scale=scale)
+        other = self.other_cam1_from_cam0
+        if other is not None:
+            other = other.copy()
+            other[:3, 3] *= length_m / np.linalg.norm(other[:3, 3])
+        return dataclasses.replace(
+            self, cam1_from_cam0=cam1_from_cam0, covariance=covariance, scale=scale, other_cam1_from_cam0=other
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ PACKAGES = (
     ('torch', 'torch', 'the matchers', True, 'pip install torch (torch==2.13.0 is a build without CUDA)'),
     ('safetensors', 'safetensors', 'weights of the networks', False, 'pip install safetensors'),
     ('yaml', 'PyYAML', 'parameter files', True, 'pip install PyYAML'),
-    ('poselib', 'poselib', 'the best relative pose; OpenCV is used without it', False, 'pip install poselib'),
+    ('poselib', 'poselib', 'the relative pose', True, 'pip install poselib'),
     ('matplotlib', 'matplotlib', 'plots', False, 'pip install matplotlib'),
     ('tqdm', 'tqdm', 'progress bars', False, 'pip install tqdm'),
     ('rosbags', 'rosbags', 'reading bags without ROS', False, 'pip install rosbags'),

@@ -58,6 +58,7 @@ class KeypointMatcher:
             confidence[order],
             np.full(len(order), np.nan),
             index0[order],
+            independent=True,
         )
 
 

@@ -53,6 +53,7 @@ class Refined(NamedTuple):
     points1: np.ndarray  # (N, 2) float64 [px], as given where not `sure`
     sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN where not `sure`
     sure: np.ndarray  # (N,) bool
+    correlation: np.ndarray  # (N,) float64 of the patches where they agree best, NaN without a patch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class SubpixelMatcher:
             features0.grey, features1.grey, matches.keypoints0, matches.keypoints1, MAX_MOVE_PX * scale
         )
         sigma = np.where(refined.sure, refined.sigma_px, matches.sigma_px)
-        return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma)
+        return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma, correlation=refined.correlation)
 
 
 def lucas_kanade(
@@ -106,13 +107,15 @@ def lucas_kanade(
     # In float32: OpenCV rounds the interpolation of uint8 images to whole grey values.
     image0, image1 = (image.astype(np.float32) for image in (image0, image1))
     points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
-    refined = Refined(points1.copy(), np.full(len(points1), np.nan), np.zeros(len(points1), bool))
+    unknown = np.full(len(points1), np.nan)
+    refined = Refined(points1.copy(), unknown, np.zeros(len(points1), bool), unknown.copy())
     usable = np.flatnonzero(_has_patch(points0, image0, RADIUS + 1) & _has_patch(points1, image1, RADIUS))
     warps = local_warps(points0[usable], points1[usable])
     for start in range(0, len(usable), AT_ONCE):
         rows = usable[start : start + AT_ONCE]
         warp = warps[start : start + AT_ONCE]
-        shift, sigma, sure = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
+        shift, sigma, sure, correlation = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
+        refined.correlation[rows] = correlation
         moved = points1[rows] + shift
         sure &= _has_patch(moved, image1, 0)
         rows = rows[sure]
@@ -156,8 +159,11 @@ def _in_neighbourhood(values: np.ndarray, rows: int, columns: int) -> np.ndarray
     return cv2.boxFilter(grid, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT).ravel()
 
 
-def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return shift (N, 2), sigma (N,) and whether both are to be believed (N,); `warps` (N, 2, 2) of `local_warps`."""
+def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tuple[np.ndarray, ...]:
+    """Return shift (N, 2), sigma (N,), whether both are to be believed (N,), and the correlation (N,).
+
+    `warps` (N, 2, 2) as `local_warps` returns them.
+    """
     side = 2 * RADIUS + 1
     around = _sample(image0, points0, *_steps(RADIUS + 1, np.eye(2)[None])).reshape(-1, side + 2, side + 2)
     slope_x = _centred(around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) / 2
@@ -169,13 +175,16 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     energy0 = np.maximum(_dot(patch0, patch0), 1e-3)
 
     shift = np.zeros((len(points0), 2))
-    correlation, residual = np.zeros(len(points0)), np.full(len(points0), np.inf)
+    correlation = at_start = np.zeros(len(points0))
+    residual = np.full(len(points0), np.inf)
     moving = np.arange(len(points0))
     steps_x, steps_y = _steps(RADIUS, warps)
-    for _ in range(STEPS):
+    for step_number in range(STEPS):
         patch1 = _centred(_sample(image1, points1[moving] + shift[moving], steps_x[moving], steps_y[moving]))
         energy1 = np.maximum(_dot(patch1, patch1), 1e-3)
         correlation[moving] = _dot(patch0[moving], patch1) / np.sqrt(energy0[moving] * energy1)
+        if step_number == 0:
+            at_start = correlation.copy()  # of a patch that will not settle
         difference = patch0[moving] - np.sqrt(energy0[moving] / energy1)[:, None] * patch1
         residual[moving] = _dot(difference, difference)
         x, y = _dot(slope_x[moving], difference), _dot(slope_y[moving], difference)
@@ -192,7 +201,9 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     area = np.abs(np.linalg.det(warps))
     sigma = np.sqrt(residual / freedom * (xx + yy) / determinant / 2 * area + MODEL_SIGMA_PX**2)
     near = np.linalg.norm(shift, axis=1) <= max_move_px
-    return shift, sigma, converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
+    correlation = np.where(converged & near, correlation, at_start)
+    sure = converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
+    return shift, sigma, sure, correlation
 
 
 def _steps(radius: int, warps: np.ndarray) -> np.ndarray:

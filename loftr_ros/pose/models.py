@@ -18,6 +18,9 @@ SIGMA_SPREAD = 4.0
 TILES = 7
 """Tiles along the longer side of an image in which the errors of matches are taken as alike; 90 px of 640."""
 
+PATCHES = 14
+"""Patches along the root of an image's area; matches from one patch to one patch count as one; 40 px of 640x480."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Points:
@@ -29,7 +32,10 @@ class Points:
         to_px1: (n, 2, 2), the inverse of jacobian1.
         weights: (n,), inverse standard deviation over its median.
         tiles: (n,) int, which of TILES x TILES tiles of image 0 a point lies in.
+        patches: (n,) int, equal for matches from one patch of image 0 to one patch of image 1.
         rows: (n,), their rows in Matches.
+        independent: as in Matches.
+        on_surfaces: whether the matcher compared grey values, so that the points come from images.
     """
 
     points0: np.ndarray
@@ -39,10 +45,21 @@ class Points:
     to_px1: np.ndarray
     weights: np.ndarray
     tiles: np.ndarray
+    patches: np.ndarray
     rows: np.ndarray
+    independent: bool
+    on_surfaces: bool
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def paired(self, first: np.ndarray, second: np.ndarray) -> Points:
+        """Return the points `first` of image 0, each beside the point `second` of image 1 (indices)."""
+        of_image1 = {name: getattr(self, name)[second] for name in ('points1', 'jacobian1', 'to_px1')}
+        of_image0 = {
+            name: getattr(self, name)[first] for name in ('points0', 'jacobian0', 'weights', 'tiles', 'patches', 'rows')
+        }
+        return dataclasses.replace(self, **of_image0, **of_image1)
 
     @property
     def focal_px(self) -> float:
@@ -67,7 +84,10 @@ def usable_points(matches: Matches, camera0: Camera, camera1: Camera) -> Points:
         np.linalg.inv(jacobian1[rows]),
         _weights(matches.sigma_px[rows]),
         _tiles(matches.keypoints0[rows], camera0),
+        _patches(matches.keypoints0[rows], matches.keypoints1[rows], camera0, camera1),
         rows,
+        matches.independent,
+        bool(np.isfinite(matches.correlation).any()),
     )
 
 
@@ -75,6 +95,12 @@ def _tiles(keypoints: np.ndarray, camera: Camera) -> np.ndarray:
     side = max(camera.width, camera.height) / TILES
     column, row = (keypoints // side).astype(int).T
     return row * TILES + column
+
+
+def _patches(keypoints0: np.ndarray, keypoints1: np.ndarray, camera0: Camera, camera1: Camera) -> np.ndarray:
+    sides = [np.sqrt(camera.width * camera.height) / PATCHES for camera in (camera0, camera1)]
+    places = np.column_stack([keypoints0 // sides[0], keypoints1 // sides[1]])
+    return np.unique(places.astype(int), axis=0, return_inverse=True)[1].ravel()
 
 
 def _weights(sigma_px: np.ndarray) -> np.ndarray:
@@ -147,8 +173,31 @@ def direction_of_translation(rotation, points: Points, threshold_px: float) -> n
     for _ in range(10):
         direction = np.linalg.eigh((normals * weights[:, None]).T @ normals)[1][:, 0]
         weights = 1 / (1 + (normals @ direction) ** 2)
-    rays = points.points0[:, :2], points.points1[:, :2]
-    return max((direction, -direction), key=lambda t: geometry.in_front(rotation, t, *rays).sum())
+    return faced(rotation, direction, points, threshold_px)
+
+
+def parallax_px(rotation, translation, points: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each point moved as `translation` moves near points (n,) [px], and its unit directions (n, 2).
+
+    Under the `whitening`, so with noise of 1 px for noise of 1 px in both images. Negative: the rays meet behind the
+    cameras, the translation is reversed or the match wrong.
+    """
+    white = whitening(rotation, points)
+    image, _ = _turn(rotation, points)
+    along = np.einsum('nij,nj->ni', white, translation[:2] - image * translation[2])
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.einsum('ni,ni->n', along, rotation_errors(rotation, points, white)), along
+
+
+def faced(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
+    """Return the translation or its opposite, whichever more of the parallax agrees with.
+
+    Matches with an epipolar error within the threshold vote; parallaxes beyond the threshold count alike.
+    """
+    near = np.abs(epipolar_errors(rotation, translation, points)) <= threshold_px
+    parallax = parallax_px(rotation, translation, points)[0][near]
+    votes = np.clip(parallax[np.isfinite(parallax)] / threshold_px, -1, 1)
+    return -translation if votes.sum() < 0 else translation
 
 
 def plausible(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:

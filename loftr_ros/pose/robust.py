@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 
 import numpy as np
@@ -22,6 +21,9 @@ MIN_ITERATIONS = 100
 MIN_MODEL_INLIERS = 6
 """Five matches fit any essential matrix exactly; with fewer than this PoseLib's answer means nothing."""
 
+MIN_PLANE_MOTION = 1e-6
+"""Translation over the distance of the plane below which a homography is a rotation."""
+
 ROTATION_HYPOTHESES = 200
 ROTATION_SCORED = 200
 """Pairs of matches that propose a rotation, and matches that judge them: 0.999 safe down to 20 % inliers."""
@@ -32,23 +34,19 @@ def robust_pose(points: Points, config: PoseConfig) -> tuple[np.ndarray, np.ndar
 
     Both estimators work in pixels of one ideal camera, so that the threshold means the same to both.
     """
-    use_poselib = config.estimator == 'poselib' and _poselib() is not None
-    return (_by_poselib if use_poselib else _by_opencv)(points, config)
-
-
-@functools.lru_cache(maxsize=1)
-def _poselib():
-    """Return the module, or None, said once, when it is not installed."""
-    try:
-        import poselib
-    except ImportError:
-        logger.warning('poselib is not installed, using OpenCV instead (less accurate); pip install poselib')
+    pose = (_by_poselib if config.estimator == 'poselib' else _by_opencv)(points, config)
+    if pose is None:
         return None
-    return poselib
+    return pose[0], models.faced(*pose, points, config.max_epipolar_error_px)
 
 
 def _by_poselib(points: Points, config: PoseConfig):
-    poselib = _poselib()
+    try:
+        import poselib
+    except ImportError as error:
+        raise MissingDependencyError(
+            'poselib is not installed; pip install poselib, or set pose.estimator to opencv (less accurate)'
+        ) from error
     options = {
         'max_epipolar_error': config.max_epipolar_error_px,
         'success_prob': config.confidence,
@@ -100,20 +98,31 @@ def _by_opencv(points: Points, config: PoseConfig):
         return None
     if essential is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
         return None
-    candidates = [*geometry.decompose_essential(essential), *_from_plane(pixels, matrix, config)]
+    candidates = [*geometry.decompose_essential(essential), *motions_of_plane(points, config)[0]]
     return min(candidates, key=lambda pose: models.cost(*pose, points, config.max_epipolar_error_px))
 
 
-def _from_plane(pixels, matrix, config: PoseConfig):
-    """Return the poses of the plane that most matches agree on; USAC alone often loses its way in a planar scene."""
+def motions_of_plane(points: Points, config: PoseConfig) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Return the motions (rotation, unit translation) that the plane of most matches allows, and its number of matches.
+
+    A plane that is seen twice allows two motions, each with both signs (Faugeras and Lustman, 1988).
+    """
     import cv2
 
-    homography, _ = cv2.findHomography(*pixels, cv2.USAC_DEFAULT, config.max_epipolar_error_px)
+    focal = points.focal_px
+    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    threshold_px = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    homography, inliers = cv2.findHomography(*pixels, cv2.USAC_DEFAULT, threshold_px)
     if homography is None:
-        return []
-    _, rotations, translations, _ = cv2.decomposeHomographyMat(homography, matrix)
-    motions = [(rotation, translation.ravel()) for rotation, translation in zip(rotations, translations, strict=True)]
-    return [(geometry.nearest_rotation(r), t / np.linalg.norm(t)) for r, t in motions if np.linalg.norm(t) > 1e-6]
+        return [], 0
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(homography, np.diag([focal, focal, 1.0]))
+    moving = [
+        (geometry.nearest_rotation(rotation), translation.ravel() / np.linalg.norm(translation))
+        for rotation, translation in zip(rotations, translations, strict=True)
+        # OpenCV gives NaN where the homography is singular.
+        if np.isfinite(rotation).all() and np.linalg.norm(translation) > MIN_PLANE_MOTION
+    ]
+    return moving, int(inliers.sum())
 
 
 def robust_rotation(points: Points, config: PoseConfig) -> np.ndarray:

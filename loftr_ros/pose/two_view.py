@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from loftr_ros import geometry
@@ -11,12 +9,9 @@ from loftr_ros.config import PoseConfig
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Camera, Matches, PoseFailure, PoseStatus, RelativePose
 from loftr_ros.errors import InputError
 from loftr_ros.pose import models
-from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
-from loftr_ros.pose.refinement import MEDIAN_OF_NORMAL, MIN_SIGMA_PX, minimise
-from loftr_ros.pose.robust import robust_pose, robust_rotation
-
-MAX_STD_RAD = 0.5
-"""With a larger standard deviation of rotation or direction a pose is not determined: the covariance is linear."""
+from loftr_ros.pose.fits import SIGNIFICANT_SIDE, Fit, fit_epipolar, fit_rotation
+from loftr_ros.pose.models import Points
+from loftr_ros.pose.refinement import MEDIAN_OF_NORMAL, MIN_SIGMA_PX
 
 STATIC_SHARE = 0.5
 """Image motion that does not count as motion, as a share of the threshold."""
@@ -27,35 +22,7 @@ SIDEBAND = 3.0
 ALONG_TO_ACROSS = 2.0
 """Variance of the errors along the epipolar lines over that across, above which there was parallax; 1 without any."""
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Fit:
-    """A model and what the points say of it.
-
-    Args:
-        errors: (n,) absolute [px], infinite where the model puts the point behind a camera.
-        inliers: (n,) bool, errors up to the threshold.
-        covariance: of the degrees of freedom of the model [rad^2].
-        inflation: how many times the errors of neighbours, which go together, enlarged it.
-    """
-
-    rotation: np.ndarray
-    translation: np.ndarray
-    errors: np.ndarray
-    inliers: np.ndarray
-    covariance: np.ndarray
-    inflation: float
-
-    @property
-    def count(self) -> int:
-        return int(self.inliers.sum())
-
-    def is_determined(self, points: Points, threshold: float) -> bool:
-        """Whether the inliers fix the motion: not on one line in both images, and with a covariance to believe."""
-        if not np.all(np.isfinite(self.covariance)) or np.linalg.eigvalsh(self.covariance)[-1] > MAX_STD_RAD**2:
-            return False
-        across = [_width_across_line(p[self.inliers, :2]) for p in (points.points0, points.points1)]
-        return max(across) * points.focal_px > threshold
+CLIP_SIGMAS = 3.0
 
 
 def estimate_relative_pose(
@@ -89,72 +56,31 @@ def estimate_relative_pose(
             f'{len(points)} usable matches of {len(matches)}, at least {config.min_inliers} needed (pose.min_inliers)',
             len(matches),
         )
-    turned = _fit_rotation(points, config)
-    moved = _fit_epipolar(points, turned, config)
-    candidates = [fit for fit in (moved, turned) if fit is not None]
-    sure = [fit for fit in candidates if _is_more_than_chance(fit, np.ones(len(points), dtype=bool), config)]
-    good = [fit for fit in sure if fit.is_determined(points, config.max_epipolar_error_px)]
-    if moved in good and (turned not in good or _shows_translation(moved, turned, config)):
-        return _moved_pose(moved, points, len(matches), config)
-    if turned in good:
-        return _turned_pose(turned, points, len(matches), camera1, config)
-    return _failure(candidates, sure, len(matches), config)
+    rotation_only = fit_rotation(points, config)
+    full_motion = fit_epipolar(points, rotation_only, config)
+    candidates = [fit for fit in (full_motion, rotation_only) if fit is not None]
+    significant = [fit for fit in candidates if _is_accepted(fit, config)]
+    if full_motion is not None and full_motion.order.is_impossible and full_motion.count > rotation_only.count:
+        significant = []  # most matches agree on what no camera can see: the rest is no better
+    determined = [fit for fit in significant if fit.is_determined(points, config.max_epipolar_error_px)]
+    if (
+        full_motion in determined
+        and full_motion.side >= SIGNIFICANT_SIDE
+        and (rotation_only not in determined or _shows_translation(full_motion, rotation_only, config))
+    ):
+        return _pose_of_motion(full_motion, points, len(matches), config)
+    if rotation_only in determined:
+        return _pose_of_rotation(rotation_only, full_motion, points, len(matches), camera1, config)
+    return _failure(candidates, significant, determined, len(matches), config)
 
 
-def _fit_epipolar(points: Points, turned: Fit, config: PoseConfig) -> Fit | None:
-    """Return the best refined epipolar model, or None when the robust estimator found none.
-
-    With little parallax, forward motion and motion to the side with a turn look alike, and the search may end in the
-    wrong one. The rotation of the model without translation is right for forward motion: a second place to start.
-    """
-    threshold = config.max_epipolar_error_px
-    start = robust_pose(points, config)
-    if start is None:
-        return None
-    best = _refine_epipolar(start, points, threshold)
-    if turned.count > best.count / 2:
-        direction = models.direction_of_translation(turned.rotation, points, threshold)
-        other = _refine_epipolar((turned.rotation, direction), points, threshold)
-        best = min(best, other, key=lambda fit: models.cost(fit.rotation, fit.translation, points, threshold))
-    return best
-
-
-def _refine_epipolar(start, points: Points, threshold: float) -> Fit:
-    impossible = ~models.plausible(*start, points, threshold)
-
-    def model(state):
-        errors, jacobian, expected = models.epipolar_model(state, points)
-        errors[impossible] = np.inf
-        return errors, jacobian, expected
-
-    (rotation, translation), covariance, inflation = minimise(
-        model, models.move_pose, start, points.weights, points.tiles, threshold
+def _is_accepted(fit: Fit, config: PoseConfig) -> bool:
+    """Return whether there are enough inliers, more than wrong matches would give, in an order that is possible."""
+    return (
+        fit.count >= config.min_inliers
+        and fit.log10_false_alarms <= config.max_log10_false_alarms
+        and not fit.order.is_impossible
     )
-    possible = models.plausible(rotation, translation, points, threshold)
-    errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
-    return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation)
-
-
-def _fit_rotation(points: Points, config: PoseConfig) -> Fit:
-    """Return the rotation that most matches agree on."""
-    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
-    start = robust_rotation(points, config)
-    white = models.whitening(start, points)
-    rotation, covariance, inflation = minimise(
-        lambda state: models.rotation_model(state, points, white),
-        models.move_rotation,
-        start,
-        points.weights,
-        points.tiles,
-        threshold,
-    )
-    errors = np.linalg.norm(models.rotation_errors(rotation, points, white), axis=1)
-    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance, inflation)
-
-
-def _width_across_line(points: np.ndarray) -> float:
-    """Return the root mean square distance of points (n, 2) from the line that fits them best."""
-    return float(np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] / np.sqrt(len(points)))
 
 
 def _is_more_than_chance(fit: Fit, among: np.ndarray, config: PoseConfig) -> bool:
@@ -170,7 +96,7 @@ def _is_more_than_chance(fit: Fit, among: np.ndarray, config: PoseConfig) -> boo
     return bool(agreeing >= config.min_inliers and agreeing > chance + 6 * np.sqrt(1.5 * chance))
 
 
-def _shows_translation(moved: Fit, turned: Fit, config: PoseConfig) -> bool:
+def _shows_translation(full_motion: Fit, rotation_only: Fit, config: PoseConfig) -> bool:
     """Decide between the epipolar model and the one without translation.
 
     Either of two findings speaks for translation. Of the matches that no rotation explains, more lie on their epipolar
@@ -178,42 +104,77 @@ def _shows_translation(moved: Fit, turned: Fit, config: PoseConfig) -> bool:
     along the epipolar lines, where parallax moves a point, than across, where only noise does. Medians of both, so that
     neither the size nor the tails of the noise matter.
     """
-    if _is_more_than_chance(moved, ~turned.inliers, config):
+    if _is_more_than_chance(full_motion, ~rotation_only.inliers, config):
         return True
-    both = moved.inliers & turned.inliers
-    count = int(both.sum())
-    if count < config.min_inliers:
+    along, across = _squared_errors(full_motion, rotation_only)
+    if len(along) < config.min_inliers:
         return False
-    across = np.median(moved.errors[both] ** 2)
-    along = np.median(np.maximum(turned.errors[both] ** 2 - moved.errors[both] ** 2, 0))
-    noise = max(across, (MEDIAN_OF_NORMAL[1] * MIN_SIGMA_PX) ** 2)
+    independent = len(along) / full_motion.inflation
+    noise = max(np.median(across), (MEDIAN_OF_NORMAL[1] * MIN_SIGMA_PX) ** 2)
     # The logarithm of the ratio of two such medians scatters by 3.3 / sqrt(count) for normal noise; three sigma. Errors
     # that go together count as fewer.
-    return bool(along > noise * ALONG_TO_ACROSS * np.exp(3 * 3.3 / np.sqrt(count / moved.inflation)))
+    return bool(np.median(along) > noise * ALONG_TO_ACROSS * np.exp(3 * 3.3 / np.sqrt(independent)))
 
 
-def _moved_pose(fit: Fit, points: Points, num_matches: int, config: PoseConfig) -> RelativePose:
-    to_six = np.zeros((6, 5))
-    to_six[3:, :3] = np.eye(3)
-    to_six[:3, 3:] = models.tangent(fit.translation)
-    covariance = to_six @ fit.covariance @ to_six.T
-    covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(fit.translation, fit.translation)
+def _squared_errors(full_motion: Fit, rotation_only: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Return squared errors of the rotation along the epipolar lines and across [px^2], where both models hold."""
+    both = full_motion.inliers & rotation_only.inliers
+    across = full_motion.errors[both] ** 2
+    return np.maximum(rotation_only.errors[both] ** 2 - across, 0), across
+
+
+def _excess(along: np.ndarray, across: np.ndarray) -> tuple[float, float]:
+    """Return how much larger the variance along is than that across [px^2], and the latter; every error is clipped."""
+    sigma2 = max(np.median(across) / MEDIAN_OF_NORMAL[1] ** 2, MIN_SIGMA_PX**2)
+    variance = float(np.mean(np.minimum(across, CLIP_SIGMAS**2 * sigma2)))
+    return float(np.mean(np.minimum(along, CLIP_SIGMAS**2 * sigma2))) - variance, max(variance, MIN_SIGMA_PX**2)
+
+
+def _pose_of_motion(fit: Fit, points: Points, num_matches: int, config: PoseConfig) -> RelativePose:
+    covariance = _covariance_of_motion(fit)
     parallax = _median_parallax_deg(fit, points)
+    status = PoseStatus.LOW_PARALLAX if parallax < config.min_parallax_deg else PoseStatus.OK
+    other = None
+    if fit.other is not None:
+        status, other = PoseStatus.AMBIGUOUS, geometry.transform(fit.other.rotation, fit.other.translation)
+        covariance = _spanning(fit, covariance)
+    covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(fit.translation, fit.translation)
     return RelativePose(
         cam1_from_cam0=geometry.transform(fit.rotation, fit.translation),
         covariance=covariance,
         inliers=_in_matches(fit.inliers, points, num_matches),
         median_parallax_deg=parallax,
         epipolar_rmse_px=float(np.sqrt(np.mean(fit.errors[fit.inliers] ** 2))),
-        status=PoseStatus.LOW_PARALLAX if parallax < config.min_parallax_deg else PoseStatus.OK,
+        status=status,
+        log10_false_alarms=fit.log10_false_alarms,
+        other_cam1_from_cam0=other,
     )
 
 
-def _turned_pose(fit: Fit, points: Points, num_matches: int, camera1: Camera, config: PoseConfig) -> RelativePose:
+def _covariance_of_motion(fit: Fit) -> np.ndarray:
+    """Return the (6, 6) covariance, 0 along the translation."""
+    to_six = np.zeros((6, 5))
+    to_six[3:, :3] = np.eye(3)
+    to_six[:3, 3:] = models.tangent(fit.translation)
+    return to_six @ fit.covariance @ to_six.T
+
+
+def _spanning(fit: Fit, covariance: np.ndarray) -> np.ndarray:
+    """Return the second moments, about the motion of `fit`, of the mixture of it and its other motion."""
+    other = fit.other
+    share = 1 / (1 + np.exp(fit.other_sigmas))
+    turn = geometry.vector_from_rotation(other.rotation @ fit.rotation.T)
+    step = np.concatenate([other.translation - fit.translation, turn])
+    return (1 - share) * covariance + share * (_covariance_of_motion(other) + np.outer(step, step))
+
+
+def _pose_of_rotation(
+    fit: Fit, full_motion: Fit | None, points: Points, num_matches: int, camera1: Camera, config: PoseConfig
+) -> RelativePose:
+    rmse = float(np.sqrt(np.mean(fit.errors[fit.inliers] ** 2) / 2))
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = UNKNOWN_VARIANCE * np.eye(3)
-    covariance[3:, 3:] = fit.covariance
-    rmse = float(np.sqrt(np.mean(fit.errors[fit.inliers] ** 2) / 2))
+    covariance[3:, 3:] = fit.covariance + _of_unseen_translation(fit, full_motion, points, rmse)
     # The motion that the rotation itself makes in the image, free of the noise of the single match.
     rays = points.points0[fit.inliers]
     motion = geometry.project(camera1, rays @ fit.rotation.T) - geometry.project(camera1, rays)
@@ -226,17 +187,46 @@ def _turned_pose(fit: Fit, points: Points, num_matches: int, camera1: Camera, co
         median_parallax_deg=_median_parallax_deg(fit, points),
         epipolar_rmse_px=rmse,
         status=PoseStatus.STATIC if is_still else PoseStatus.PURE_ROTATION,
+        log10_false_alarms=fit.log10_false_alarms,
     )
 
 
-def _failure(candidates: list[Fit], sure: list[Fit], num_matches: int, config: PoseConfig) -> PoseFailure:
-    count = max(fit.count for fit in candidates)
+def _of_unseen_translation(fit: Fit, full_motion: Fit | None, points: Points, rmse: float) -> np.ndarray:
+    """Return the (3, 3) covariance of what a translation too small to be seen does to the rotation [rad^2].
+
+    A translation to the side moves all points alike by some s px and so passes for a turn of s / f about x or y. s is
+    about as large as its spread over near and far points, which the errors along the epipolar lines show down to their
+    own scatter.
+    """
+    variance, excess, independent = rmse**2, 0.0, fit.count / fit.inflation
+    if full_motion is not None:
+        along, across = _squared_errors(full_motion, fit)
+        if len(along):
+            excess, variance = _excess(along, across)
+            independent = len(along) / max(full_motion.inflation, fit.inflation)
+    unseen_px2 = max(excess, 0.0) + variance * np.sqrt(2 / independent)
+    return np.diag([1.0, 1.0, 0.0]) * unseen_px2 / points.focal_px**2
+
+
+def _failure(
+    candidates: list[Fit], significant: list[Fit], determined: list[Fit], num_matches: int, config: PoseConfig
+) -> PoseFailure:
+    best = max(candidates, key=lambda fit: fit.count)
+    count = best.count
     if count < config.min_inliers:
         reason = f'{count} matches agree on one motion, at least {config.min_inliers} needed (pose.min_inliers)'
-    elif not sure:
-        reason = f'{count} matches agree on one motion, no more than wrong matches would by chance'
-    else:
+    elif determined:
+        reason = f'{count} matches agree, but they do not tell the direction of the motion from its opposite'
+    elif significant:
         reason = f'{count} matches agree, but they do not determine the motion: they lie on a line or too near together'
+    elif best.log10_false_alarms > config.max_log10_false_alarms:
+        reason = (
+            f'{count} matches agree on one motion, and wrong matches alone could do so: log10 of false alarms is '
+            f'{best.log10_false_alarms:.1f}, at most {config.max_log10_false_alarms:g} needed '
+            '(pose.max_log10_false_alarms)'
+        )
+    else:
+        reason = f'{count} matches agree on a motion, but no camera sees surfaces so: another place, or a mirror image'
     return PoseFailure(PoseStatus.TOO_FEW_INLIERS, reason, num_matches, count)
 
 

@@ -336,23 +336,34 @@ def relative_pose_to_msg(
     msg = RelativePoseMsg(header=header, header0=header0, id0=id0, id1=id1, pose_s=pose_s, status=int(pose.status))
     msg.num_matches, msg.num_inliers = pose.num_matches, pose.num_inliers
     if isinstance(pose, PoseFailure):
-        translation, quaternion = np.full(3, np.nan), np.full(4, np.nan)
+        cam1_from_cam0 = other = None
         covariance = np.eye(6) * UNKNOWN_VARIANCE
-        msg.median_parallax_deg = msg.epipolar_rmse_px = float('nan')
+        msg.median_parallax_deg = msg.epipolar_rmse_px = msg.log10_false_alarms = float('nan')
     else:
-        translation, quaternion = pose.translation, quaternion_from_matrix(pose.rotation)
-        covariance = pose.covariance
+        cam1_from_cam0, other, covariance = pose.cam1_from_cam0, pose.other_cam1_from_cam0, pose.covariance
+        msg.log10_false_alarms = float(pose.log10_false_alarms)
         msg.scale = int(pose.scale)
         msg.median_parallax_deg = float(pose.median_parallax_deg)
         msg.epipolar_rmse_px = float(pose.epipolar_rmse_px)
     msg.covariance = np.ascontiguousarray(covariance, np.float64).ravel()
-    for field, names, values in (
-        (msg.transform.translation, 'xyz', translation),
-        (msg.transform.rotation, 'xyzw', quaternion),
-    ):
-        for name, value in zip(names, values, strict=True):
-            setattr(field, name, float(value))
+    _fill_transform(msg.transform, cam1_from_cam0)
+    _fill_transform(msg.other_transform, other)
     return msg
+
+
+def _fill_transform(field, a_from_b: np.ndarray | None) -> None:
+    """Write a (4, 4) transform into a geometry_msgs/Transform; NaN for None."""
+    translation, quaternion = np.full(3, np.nan), np.full(4, np.nan)
+    if a_from_b is not None:
+        translation, quaternion = a_from_b[:3, 3], quaternion_from_matrix(a_from_b[:3, :3])
+    for target, names, values in ((field.translation, 'xyz', translation), (field.rotation, 'xyzw', quaternion)):
+        for name, value in zip(names, values, strict=True):
+            setattr(target, name, float(value))
+
+
+def _transform_from_msg(field) -> np.ndarray:
+    quaternion = [getattr(field.rotation, name) for name in 'xyzw']
+    return transform(matrix_from_quaternion(quaternion), [getattr(field.translation, name) for name in 'xyz'])
 
 
 def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
@@ -360,16 +371,15 @@ def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
     status = PoseStatus(msg.status)
     if status >= PoseStatus.TOO_FEW_MATCHES:
         return PoseFailure(status, f'received as {status.name}', msg.num_matches, msg.num_inliers)
-    rotation, translation = msg.transform.rotation, msg.transform.translation
+    ambiguous = status is PoseStatus.AMBIGUOUS
     return RelativePose(
-        transform(
-            matrix_from_quaternion((rotation.x, rotation.y, rotation.z, rotation.w)),
-            (translation.x, translation.y, translation.z),
-        ),
+        _transform_from_msg(msg.transform),
         np.reshape(msg.covariance, (6, 6)),
         np.arange(msg.num_matches) < msg.num_inliers,
         msg.median_parallax_deg,
         msg.epipolar_rmse_px,
         Scale(msg.scale),
         status,
+        msg.log10_false_alarms,
+        _transform_from_msg(msg.other_transform) if ambiguous else None,
     )

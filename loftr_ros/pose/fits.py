@@ -1,0 +1,240 @@
+"""Both models of a pair fitted to its points, and what the points say of each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from loftr_ros import geometry
+from loftr_ros.config import PoseConfig
+from loftr_ros.pose import models
+from loftr_ros.pose.acceptance import Order, log10_false_alarms, neighbour_order
+from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
+from loftr_ros.pose.refinement import minimise, noise_px
+from loftr_ros.pose.robust import motions_of_plane, robust_pose, robust_rotation
+
+MAX_STD_RAD = 0.5
+"""With a larger standard deviation of rotation or direction a pose is not determined: the covariance is linear."""
+
+SIGNIFICANT_SIDE = 3.0
+"""Standard deviations by which the points must lie in front of the cameras rather than behind."""
+
+PLANE_SHARE = 0.6
+"""Inliers of a plane over those of the pose from which on the second motion of that plane is tried."""
+
+DISTINCT_ROTATION_RAD, DISTINCT_DIRECTION_RAD = np.deg2rad(0.5), np.deg2rad(10.0)
+"""Two motions are one when rotation and direction differ by less, or by less than DISTINCT_SIGMAS."""
+
+DISTINCT_SIGMAS = 4.0
+UNDECIDED_SIGMAS = 4.0
+"""Standard deviations by which the errors of one motion must be smaller for the images to decide."""
+
+CLIP_SIGMAS = 3.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A model and what the points say of it.
+
+    Args:
+        errors: (n,) absolute [px], infinite where the model puts the point behind a camera.
+        inliers: (n,) bool, errors up to the threshold.
+        covariance: of the degrees of freedom of the model [rad^2].
+        inflation: how many times the errors of neighbours, which go together, enlarged it.
+        log10_false_alarms, order: see `acceptance`.
+        side: by how many standard deviations the points lie in front of the cameras; 0 without translation.
+        other, other_sigmas: another motion that explains the matches as well, and by how many standard deviations the
+            sum of its squared errors is larger.
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    errors: np.ndarray
+    inliers: np.ndarray
+    covariance: np.ndarray
+    inflation: float
+    log10_false_alarms: float
+    order: Order
+    side: float = 0.0
+    other: Fit | None = None
+    other_sigmas: float = np.inf
+
+    @property
+    def count(self) -> int:
+        return int(self.inliers.sum())
+
+    def is_determined(self, points: Points, threshold: float) -> bool:
+        """Whether the inliers fix the motion: not on one line in both images, and with a covariance to believe."""
+        if not np.all(np.isfinite(self.covariance)) or np.linalg.eigvalsh(self.covariance)[-1] > MAX_STD_RAD**2:
+            return False
+        across = [_width_across_line(p[self.inliers, :2]) for p in (points.points0, points.points1)]
+        return max(across) * points.focal_px > threshold
+
+
+def _width_across_line(points: np.ndarray) -> float:
+    """Return the root mean square distance of points (n, 2) from the line that fits them best."""
+    return float(np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] / np.sqrt(len(points)))
+
+
+# --- rotation alone ----------------------------------------------------------------------------------------------
+
+
+def fit_rotation(points: Points, config: PoseConfig) -> Fit:
+    """Return the rotation that most matches agree on."""
+    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    start = robust_rotation(points, config)
+    white = models.whitening(start, points)
+    rotation, covariance, inflation = minimise(
+        lambda state: models.rotation_model(state, points, white),
+        models.move_rotation,
+        start,
+        points.weights,
+        points.tiles,
+        threshold,
+    )
+
+    def errors_of(some: Points) -> np.ndarray:
+        return np.linalg.norm(models.rotation_errors(rotation, some, models.whitening(rotation, some)), axis=1)
+
+    errors = errors_of(points)
+    inliers = errors <= threshold
+    order = neighbour_order(inliers, points)
+    return Fit(
+        rotation,
+        np.zeros(3),
+        errors,
+        inliers,
+        covariance,
+        inflation,
+        log10_false_alarms(inliers, points, 2, lambda some: errors_of(some) <= threshold, order),
+        order,
+    )
+
+
+# --- rotation and translation ------------------------------------------------------------------------------------
+
+
+def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit | None:
+    """Return the best refined epipolar model, or None when the robust estimator found none.
+
+    With little parallax, forward motion and motion to the side with a turn look alike, and the search may end in the
+    wrong one. The rotation of the model without translation is right for forward motion: a second place to start. A
+    plane allows two motions; where it holds most of the matches both are tried, and the worse one is kept as `other`
+    unless the errors exclude it.
+    """
+    threshold = config.max_epipolar_error_px
+    start = robust_pose(points, config)
+    if start is None:
+        return None
+    fits = [_refine(start, points, threshold)]
+    if rotation_only.count > fits[0].count / 2:
+        direction = models.direction_of_translation(rotation_only.rotation, points, threshold)
+        fits.append(_refine((rotation_only.rotation, direction), points, threshold))
+    motions, on_plane = motions_of_plane(points, config)
+    if on_plane > PLANE_SHARE * max(fit.count for fit in fits):
+        fits += [_refine(motion, points, threshold) for motion in motions]
+    return _judged(_best(fits), points, threshold)
+
+
+def _refine(start, points: Points, threshold: float) -> Fit:
+    start = start[0], models.faced(*start, points, threshold)
+    impossible = ~models.plausible(*start, points, threshold)
+
+    def model(state):
+        errors, jacobian, expected = models.epipolar_model(state, points)
+        errors[impossible] = np.inf
+        return errors, jacobian, expected
+
+    (rotation, translation), covariance, inflation = minimise(
+        model, models.move_pose, start, points.weights, points.tiles, threshold
+    )
+    translation = models.faced(rotation, translation, points, threshold)
+    possible = models.plausible(rotation, translation, points, threshold)
+    errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
+    nothing_yet = Order(0, 0.0, 0.0, False)
+    return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation, 0.0, nothing_yet)
+
+
+def _best(fits: list[Fit]) -> Fit:
+    """Return the fit with the smallest errors, and as its `other` the next distinct one that they do not exclude.
+
+    The errors count by the noise of the most precise fit: in thresholds, wrong matches that go together would outweigh
+    the precision of the right ones. The errors of two motions are two projections of the same noise: even where both
+    are right their sums of squares differ, and how much by chance the differences at the single matches tell (Vuong,
+    Econometrica 1989).
+    """
+    sigma = min(noise_px(fit.errors[fit.inliers][:, None], np.inf) for fit in fits)
+    squares = {id(fit): np.minimum(fit.errors / sigma, CLIP_SIGMAS) ** 2 for fit in fits}
+    best, *others = sorted(fits, key=lambda fit: squares[id(fit)].sum())
+    for fit in others:
+        difference = squares[id(fit)] - squares[id(best)]
+        scatter = np.sqrt(best.inflation * len(difference)) * difference.std()
+        sigmas = float(difference.sum()) / max(scatter, np.finfo(float).tiny)
+        if sigmas < UNDECIDED_SIGMAS and np.all(np.isfinite(fit.covariance)) and _are_distinct(best, fit):
+            return dataclasses.replace(best, other=fit, other_sigmas=sigmas)
+    return best
+
+
+def _are_distinct(one: Fit, another: Fit) -> bool:
+    step = np.concatenate(
+        [
+            geometry.vector_from_rotation(another.rotation @ one.rotation.T),
+            models.tangent(one.translation).T @ another.translation,
+        ]
+    )
+    direction = geometry.angle_between(one.translation, another.translation)
+    if np.linalg.norm(step[:3]) < DISTINCT_ROTATION_RAD and direction < DISTINCT_DIRECTION_RAD:
+        return False
+    if not np.all(np.isfinite(one.covariance)):
+        return False
+    return bool(step @ np.linalg.pinv(one.covariance) @ step > DISTINCT_SIGMAS**2)
+
+
+def _judged(fit: Fit, points: Points, threshold: float) -> Fit:
+    """Return the fit with the evidence for it."""
+
+    def agrees(some: Points) -> np.ndarray:
+        errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, some))
+        return (errors <= threshold) & models.plausible(fit.rotation, fit.translation, some, threshold)
+
+    order = neighbour_order(fit.inliers, points)
+    return dataclasses.replace(
+        fit,
+        log10_false_alarms=log10_false_alarms(fit.inliers, points, 5, agrees, order),
+        order=order,
+        side=_side(fit, points),
+    )
+
+
+def _side(fit: Fit, points: Points) -> float:
+    """Return by how many standard deviations the inliers lie in front of the cameras, not behind.
+
+    Each votes with its parallax in standard deviations, of which one alone has little to say; what an error of the
+    rotation does to all of them together counts as well: it decides where all are small and alike. Or only those vote
+    that are significant each by itself, which are few where most points are far.
+    """
+    if not np.all(np.isfinite(fit.covariance)):
+        return 0.0
+    parallax, along = models.parallax_px(fit.rotation, fit.translation, points)
+    white = models.whitening(fit.rotation, points)
+    turns = np.einsum('ni,nij->nj', along, models.rotation_model(fit.rotation, points, white)[1])  # (n, 3) px by rad
+    errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, points))
+    near = (errors <= fit.errors[fit.inliers].max(initial=0)) & np.isfinite(parallax)
+    parallax, turns = parallax[near], turns[near]
+    if not len(parallax):
+        return 0.0
+    noise = noise_px(fit.errors[fit.inliers][:, None], np.inf)
+    of_rotation = fit.covariance[:3, :3]
+    sigma = np.sqrt(noise**2 + np.einsum('ni,ij,nj->n', turns, of_rotation, turns))
+    common = (turns / sigma[:, None]).sum(axis=0)
+    variance = fit.inflation * np.sum((noise / sigma) ** 2) + common @ of_rotation @ common
+    votes = parallax / sigma
+    most = max(CLIP_SIGMAS, 2 * float(np.median(np.abs(votes))))
+    together = np.clip(votes, -most, most).sum() / np.sqrt(variance)
+    clear = votes[np.abs(votes) > CLIP_SIGMAS]
+    if not len(clear):
+        return float(together)
+    # One error of the rotation moves all of them: as many as they are, they are no surer than one.
+    by_clear = np.clip(np.sign(clear).sum() / np.sqrt(len(clear)), *np.median(np.abs(clear)) * np.array([-1, 1]))
+    return float(max(together, by_clear, key=abs))
