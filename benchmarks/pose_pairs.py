@@ -84,10 +84,8 @@ def unrelated_pairs(images: Path, data: Path, count: int, seed: int = 0) -> Iter
 def related_pairs(images: Path, data: Path, rooms: int, seed: int = 0) -> Iterator[PosePair]:
     """Yield pairs of known motion: of `rooms` rendered drives and twice as many plain rooms, and of real images."""
     for number in range(2000 + 17 * seed, 2000 + 17 * seed + rooms):
-        poses = rendered_drive(number).world_from_cam0
         for step in DRIVE_STEPS:
-            truth = np.linalg.inv(poses[step]) @ poses[0]
-            yield PosePair('drive', _drive_view(number, 0), _drive_view(number, step), truth)
+            yield drive_pair(number, 0, step)
     for number in range(2000 + 31 * seed, 2000 + 31 * seed + 2 * rooms):
         view0, view1 = _plain_view(number), _plain_view(number, 1)
         yield PosePair('plain rooms', view0, view1, _plain_room(number)[2])
@@ -99,6 +97,13 @@ def related_pairs(images: Path, data: Path, rooms: int, seed: int = 0) -> Iterat
                 views = (_frame_view(f'{name} {index}', f) for index, f in ((first, frame0), (second, frame1)))
                 yield PosePair(f'{name}, {step} apart', *views, truth)
     yield from _panorama_pairs(images, np.random.default_rng(seed))
+
+
+def drive_pair(seed: int, start: int, step: int) -> PosePair:
+    """Return the frames `start` and `start + step` of the rendered drive of a seed."""
+    poses = _drive(seed).world_from_cam0
+    truth = np.linalg.inv(poses[start + step]) @ poses[start]
+    return PosePair('drive', _drive_view(seed, start), _drive_view(seed, start + step), truth)
 
 
 def _of_different_places(kind: str, some: list[View], others: list[View], count: int, rng) -> Iterator[PosePair]:

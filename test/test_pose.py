@@ -150,16 +150,24 @@ def test_errors_that_neighbours_share_enlarge_the_covariance(monkeypatch):
         return np.mean(found)
 
     assert 3.5 < mean_squared_error() < 8
-    monkeypatch.setattr(refinement, '_inflation', lambda *_: 1.0)
+    monkeypatch.setattr(refinement, '_of_dependent', lambda independent, *_: (independent, 1.0))
     assert mean_squared_error() > 20
 
 
 def test_few_groups_and_perfect_matches_say_nothing_of_neighbours():
     scores = np.random.default_rng(0).normal(size=(40, 5))
     normal = scores.T @ scores
-    assert refinement._inflation(scores, np.arange(40) % 5, normal, 1.0) == 1
-    assert refinement._inflation(0 * scores, np.arange(40), normal, 0.0) == 1
-    assert refinement._inflation(scores, np.arange(40), normal, 0.01) > 50
+    assert refinement._of_dependent(normal, scores, np.arange(40) % 5)[1] == 1
+    assert refinement._of_dependent(normal, 0 * scores, np.arange(40))[1] == 1
+
+
+def test_scores_that_their_group_shares_scatter_by_the_size_of_the_group():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(400, 3)) * (1, 2, 3)
+    scores, groups = np.repeat(shared, 8, axis=0), np.repeat(np.arange(400), 8)
+    covariance, inflation = refinement._of_dependent(scores.T @ scores, scores, groups)
+    np.testing.assert_allclose(inflation, 8, rtol=0.03)
+    np.testing.assert_allclose(np.diag(covariance), 400 * 64 * np.array([1, 4, 9]), rtol=0.2)
 
 
 def rotation_error_in_sigmas(pose, rotation) -> float:

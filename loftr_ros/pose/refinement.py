@@ -129,7 +129,7 @@ def _bound_leverage(jacobian, weights, near) -> np.ndarray:
 def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndarray, float]:
     """Return the (p, p) covariance of an M-estimate (Huber, Robust Statistics, 7.6), NaN where it is singular.
 
-    That of independent errors, times the inflation by errors that go together within groups, which is returned as well.
+    That of independent errors, inflated because errors go together within groups; the inflation is returned as well.
     """
     near, pull, slope = _influence(errors, weights, scale, band)
     size = jacobian.shape[2]
@@ -142,21 +142,31 @@ def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndar
         return np.full((size, size), np.nan), 1.0
     influence = errors[near] * (weights[near] * pull)[:, None]
     spread = np.sum(influence**2) / freedom
-    inflation = _inflation(np.einsum('nki,nk->ni', rows, influence), groups[near], normal, spread)
-    covariance = inflation * spread / slope.mean() ** 2 * np.linalg.inv(normal)
+    scores = np.einsum('nki,nk->ni', rows, influence)
+    score_covariance, inflation = _of_dependent(spread * normal, scores, groups[near])
+    inverse = np.linalg.inv(normal) / slope.mean()
+    covariance = inverse @ score_covariance @ inverse
     return (covariance + covariance.T) / 2, inflation
 
 
-def _inflation(scores, groups, normal, spread) -> float:
-    """Return how many times scores (n, p) scatter more than those of independent errors, spread * normal; at least 1.
+def _of_dependent(independent, scores, groups) -> tuple[np.ndarray, float]:
+    """Return the (p, p) covariance of the sum of scores (n, p) that depend on each other within groups.
 
-    Summed by group first (Liang and Zeger, Biometrika 1986, equation 5), the scores of errors that go together do not
-    cancel. On average over the p directions, since a few dozen groups tell no more.
+    Also return its inflation, at least 1, over `independent`, the (p, p) covariance if they did not. Summed by group
+    first (Liang and Zeger, Biometrika 1986, equation 5), scores that go together do not cancel. Their scatter gives the
+    inflation, and half of the shape: few groups tell little about each direction. Because they estimate a variance
+    badly, squared errors over it have the mean of an F distribution, d / (d - 2) with d degrees of freedom; the excess
+    over 1 is enlarged by that.
     """
     _, number = np.unique(groups, return_inverse=True)
     count, size = number.max() + 1, scores.shape[1]
-    if count <= size or spread <= 0:
-        return 1.0  # the scores sum to 0: so few sums say nothing
+    freedom = count - size
+    if freedom <= 0 or not np.any(scores):
+        return independent, 1.0  # the scores sum to 0: so few sums say nothing
     sums = np.stack([np.bincount(number, score, count) for score in scores.T], axis=1)
-    scatter = sums.T @ sums * count / (count - size)
-    return max(1.0, float(np.trace(np.linalg.solve(normal, scatter))) / (spread * size))
+    scatter = sums.T @ sums * count / freedom
+    ratio = float(np.trace(np.linalg.solve(independent, scatter))) / size
+    if ratio <= 1:
+        return independent, 1.0
+    inflation = 1 + (ratio - 1) * freedom / max(freedom - 2, 1)
+    return inflation * (independent + scatter / ratio) / 2, inflation
