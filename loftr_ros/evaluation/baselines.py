@@ -17,6 +17,9 @@ NUM_KEYPOINTS = 2048
 RATIO = 0.8
 """Lowe's, for comparisons."""
 
+ORB_SCALE = 1.2
+"""Of one level of ORB's pyramid over the next; OpenCV's default."""
+
 
 class KeypointMatcher:
     """Keypoints of OpenCV, brute force, Lowe's ratio test.
@@ -25,9 +28,11 @@ class KeypointMatcher:
     is the number of its keypoint in image 0.
     """
 
-    def __init__(self, name: str, detector, norm: int, config: MatcherConfig):
+    def __init__(self, name: str, detector, norm: int, positions, config: MatcherConfig):
+        """`positions` is a function of the keypoints and the pixels that returns (N, 2)."""
         self.name = name
         self.detector = detector
+        self.positions = positions
         self.matcher = cv2.BFMatcher(norm)
         self.config = config
 
@@ -37,8 +42,7 @@ class KeypointMatcher:
         # OpenCV's pyramids refuse images of a few pixels.
         found = min(prepared.pixels.shape) >= 16
         keypoints, descriptors = self.detector.detectAndCompute(prepared.pixels, None) if found else ((), None)
-        points = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2)
-        return prepared, points, descriptors
+        return prepared, self.positions(keypoints, prepared.pixels), descriptors
 
     def match(self, features0, features1) -> Matches:
         """Return the matches, most confident first."""
@@ -62,10 +66,38 @@ class KeypointMatcher:
         )
 
 
-BASELINES = {
-    'sift': lambda config: KeypointMatcher('sift', cv2.SIFT_create(NUM_KEYPOINTS), cv2.NORM_L2, config),
-    'orb': lambda config: KeypointMatcher('orb', cv2.ORB_create(NUM_KEYPOINTS), cv2.NORM_HAMMING, config),
-}
+def _points(keypoints) -> np.ndarray:
+    return np.array([keypoint.pt for keypoint in keypoints], dtype=np.float64).reshape(-1, 2)
+
+
+def _sift_positions(keypoints, pixels: np.ndarray) -> np.ndarray:
+    """Return the positions (N, 2) of keypoints of OpenCV's SIFT, which doubles the image and is a quarter pixel off."""
+    return _points(keypoints) - 0.25
+
+
+def _orb_positions(keypoints, pixels: np.ndarray) -> np.ndarray:
+    """Return the positions (N, 2) of keypoints of OpenCV's ORB, of which each level has its own offset.
+
+    OpenCV multiplies a position in a level by the scale of the level. But a level has a whole number of pixels, so its
+    scale is another in width and height, and pixel centres lie at half a pixel. Levels would be 1 to 3 px apart, which
+    looks like parallax where a camera only turns.
+    """
+    octaves = np.array([keypoint.octave for keypoint in keypoints], dtype=int)
+    scales = (float(np.float32(ORB_SCALE)) ** octaves)[:, None]
+    size = np.array(pixels.shape[::-1])
+    return (_points(keypoints) / scales + 0.5) * size / np.rint(size / scales) - 0.5
+
+
+def _sift(config: MatcherConfig) -> KeypointMatcher:
+    return KeypointMatcher('sift', cv2.SIFT_create(NUM_KEYPOINTS), cv2.NORM_L2, _sift_positions, config)
+
+
+def _orb(config: MatcherConfig) -> KeypointMatcher:
+    detector = cv2.ORB_create(NUM_KEYPOINTS, scaleFactor=ORB_SCALE)
+    return KeypointMatcher('orb', detector, cv2.NORM_HAMMING, _orb_positions, config)
+
+
+BASELINES = {'sift': _sift, 'orb': _orb}
 """Name -> function of a MatcherConfig."""
 
 
