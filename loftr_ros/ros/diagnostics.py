@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-SILENCE_S = 5.0
-"""After so long without a complete set of messages the node explains what it waits for."""
+BUSY_S = 10.0
+"""A single pair that takes longer is worth a warning."""
 
 
 class Statistics:
@@ -24,6 +25,10 @@ class Statistics:
         self.last_pair: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._times = {name: collections.deque(maxlen=200) for name in ('match_ms', 'pose_ms', 'age_ms')}
+        self._busy_since_s: float | None = None
+        self._reported = dict(self.counts)
+        self._received: dict[str, int] = {}
+        self._verdict = (DiagnosticStatus.OK, 'Waiting for the first messages.')
 
     def count(self, name: str, number: int = 1) -> None:
         with self._lock:
@@ -44,28 +49,36 @@ class Statistics:
             for name, value in times_ms.items():
                 self._times[name].append(value)
 
+    def busy(self, is_busy: bool) -> None:
+        """Say that a pair is in work from now on, or no longer."""
+        with self._lock:
+            self._busy_since_s = time.monotonic() if is_busy else None
+
     def set_error(self, name: str, text: str) -> None:
-        """Raise the level to ERROR with `text` until cleared with an empty text."""
+        """Raise the level to ERROR with `text`. A name that ends with a topic is cleared by messages on that topic."""
         with self._lock:
             self.errors[name] = text
-            if not text:
-                del self.errors[name]
 
-    def status(self, name: str, received: dict[str, int], waiting_for: str) -> DiagnosticStatus:
-        """Return the state as a status.
+    def clear_error(self, name: str) -> None:
+        """Take an error back; nothing happens when there is none."""
+        with self._lock:
+            self.errors.pop(name, None)
+
+    def status(self, name: str, received: dict[str, int], waiting_for: str, warning: str = '') -> DiagnosticStatus:
+        """Return the state as a status. Its level follows what happened since the last call.
 
         Args:
             received: number of messages by topic.
             waiting_for: the explanation of silence, empty when data come in.
+            warning: what else is wrong while pairs are matched.
         """
         with self._lock:
-            level, message = DiagnosticStatus.OK, 'Matching.'
-            if self.errors:
-                level, message = DiagnosticStatus.ERROR, '; '.join(self.errors.values())
-            elif waiting_for:
-                level, message = DiagnosticStatus.ERROR, f'No data: {waiting_for}'
-            elif self.last_pair.get('status', 'OK').startswith('TOO_FEW'):
-                level, message = DiagnosticStatus.WARN, 'The last pair gave no pose.'
+            for error in list(self.errors):
+                topic = error.split()[-1]
+                if received.get(topic, 0) > self._received.get(topic, 0):
+                    del self.errors[error]
+            self._verdict = level, message = self._judge(waiting_for, warning)
+            self._reported, self._received = dict(self.counts), dict(received)
             pairs = {**self.last_pair, **self.notes, **self.counts}
             pairs.update({f'received {topic}': number for topic, number in received.items()})
             for kind, times in self._times.items():
@@ -79,6 +92,36 @@ class Statistics:
             message=message,
             values=[KeyValue(key=key, value=str(value)) for key, value in pairs.items()],
         )
+
+    def _judge(self, waiting_for: str, warning: str) -> tuple[bytes, str]:
+        """Return level and message."""
+        since = {name: number - self._reported[name] for name, number in self.counts.items()}
+        processed, dropped = since['processed'], since['dropped']
+        reason = self.notes.get('last_drop', '')
+        if self.errors:
+            return DiagnosticStatus.ERROR, '; '.join(self.errors.values())
+        if waiting_for:
+            return DiagnosticStatus.ERROR, f'No data: {waiting_for}'
+        if dropped and not processed:
+            return DiagnosticStatus.ERROR, f'Every frame is dropped: {reason}'
+        if self._busy_since_s is not None and (busy_s := time.monotonic() - self._busy_since_s) > BUSY_S:
+            return DiagnosticStatus.WARN, f'One pair has been in work for {busy_s:.0f} s.'
+        if not processed and self._is_dropping:
+            return self._verdict  # nothing came since: it is as it was
+        if dropped and dropped >= processed:
+            return DiagnosticStatus.WARN, f'{dropped} of {dropped + processed} frames were dropped: {reason}'
+        if self.last_pair.get('status', 'OK').startswith('TOO_FEW'):
+            return DiagnosticStatus.WARN, 'The last pair gave no pose.'
+        if warning:
+            return DiagnosticStatus.WARN, warning
+        if not self.counts['processed'] and not self.last_pair:
+            return DiagnosticStatus.OK, 'Waiting for the first messages.'
+        return DiagnosticStatus.OK, 'Matching.'
+
+    @property
+    def _is_dropping(self) -> bool:
+        """Whether the last verdict was about dropped frames."""
+        return 'dropped' in self._verdict[1]
 
 
 def array(stamp, *statuses: DiagnosticStatus) -> DiagnosticArray:

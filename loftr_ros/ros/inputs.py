@@ -8,9 +8,11 @@ from collections.abc import Callable
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from loftr_ros.config import Config
-from loftr_ros.ros import qos
+from loftr_ros.errors import ConfigError
+from loftr_ros.ros import qos, silence
 from loftr_ros.ros.compat import Subscriber, make_synchronizer
-from loftr_ros.ros.diagnostics import SILENCE_S, Statistics
+from loftr_ros.ros.diagnostics import Statistics
+from loftr_ros.ros.silence import SILENCE_S
 
 TOPICS = {
     'stereo': (('left/image_rect', 'left/camera_info'), ('right/image_rect', 'right/camera_info')),
@@ -20,15 +22,21 @@ TOPICS = {
 
 
 class CameraInputs:
-    """Subscribes to the cameras of a pairing and calls `on_set(image, info[, image, info])` for each complete set."""
+    """Subscribes to the cameras of a pairing and calls `on_set(image, info[, image, info])` for each complete set.
 
-    def __init__(self, node, config: Config, statistics: Statistics, on_set: Callable):
+    Raises:
+        ConfigError: a parameter below `qos_overrides` cannot be applied.
+    """
+
+    def __init__(self, node, config: Config, statistics: Statistics, on_set: Callable, callback_group=None):
         self._node = node
         self._statistics = statistics
         self._sync = config.sync
         self._on_set = on_set
+        self._callback_group = callback_group
+        self._clock = silence.ClockWatch(node)
         self._last_set_s = time.monotonic()
-        self._qos = qos.profile(config.input.image_qos)
+        self._image_qos = config.input.image_qos
         compressed = config.input.image_transport == 'compressed'
         topics = {}
         for image_topic, info_topic in TOPICS[config.input.pairing]:
@@ -37,7 +45,9 @@ class CameraInputs:
             topics[image_topic] = CompressedImage if compressed else Image
             topics[node.resolve_topic_name(info_topic)] = CameraInfo
         self._topics = list(topics)
+        self._types = [f'sensor_msgs/msg/{message_type.__name__}' for message_type in topics.values()]
         subscribers = [self._subscribe(message_type, topic) for topic, message_type in topics.items()]
+        self._profiles = [subscriber.sub.qos_profile for subscriber in subscribers]
         slop = config.sync.approximate_sync_tolerance_seconds if config.sync.approximate_sync else None
         self._synchronizer = make_synchronizer(subscribers, config.sync.queue_size, self._deliver, slop=slop)
 
@@ -47,13 +57,18 @@ class CameraInputs:
             self._node.get_logger().error(text)
             self._statistics.set_error(f'qos {topic}', text)
 
-        return Subscriber(
-            self._node,
-            message_type,
-            topic,
-            qos_profile=self._qos,
-            event_callbacks=qos.SubscriptionEventCallbacks(incompatible_qos=on_mismatch),
-        )
+        try:
+            return Subscriber(
+                self._node,
+                message_type,
+                topic,
+                qos_profile=qos.profile(self._image_qos),
+                event_callbacks=qos.SubscriptionEventCallbacks(incompatible_qos=on_mismatch),
+                qos_overriding_options=qos.overridable(),
+                callback_group=self._callback_group,
+            )
+        except Exception as error:  # rclpy raises ValueError, TypeError and others, by the mistake
+            raise ConfigError(f'qos_overrides of {topic} cannot be applied: {error}') from error
 
     @property
     def received(self) -> dict[str, int]:
@@ -68,23 +83,26 @@ class CameraInputs:
         """Forget messages that wait for partners, after a jump of time."""
         self._synchronizer.reset()
 
+    def clock_fault(self) -> str:
+        """Say what is wrong with /clock under use_sim_time, or return an empty text."""
+        return self._clock.fault()
+
     def waiting_for(self) -> str:
         """Say why no set has come for SILENCE_S, or return an empty text."""
         if time.monotonic() - self._last_set_s < SILENCE_S:
             return ''
-        received = self.received
-        counts = ', '.join(f'{topic} {number}' for topic, number in received.items())
-        silent = [topic for topic, number in received.items() if number == 0]
-        if silent:
-            cause = f'nothing has come on {", ".join(silent)}: check the names (ros2 topic list) and remappings'
-        elif self._sync.approximate_sync:
-            cause = (
-                'every topic has data but no stamps lie within '
-                f'{self._sync.approximate_sync_tolerance_seconds} s: raise sync.approximate_sync_tolerance_seconds'
-            )
-        else:
-            cause = (
-                'the topics have gone silent, or their stamps are never equal: check the driver, '
-                'or set sync.approximate_sync to true'
-            )
-        return f'for {SILENCE_S:.0f} s no complete set of messages. Received: {counts}. {cause}'
+        counts = ', '.join(f'{topic} {number}' for topic, number in self.received.items())
+        return f'for {SILENCE_S:.0f} s no complete set of messages. Received: {counts}. {self._cause()}'
+
+    def _cause(self) -> str:
+        causes = [text for text in (self._clock.fault(),) if text]
+        for index, topic in enumerate(self._topics):
+            last_s = self._synchronizer.last_arrival_s[index]
+            if last_s is None or time.monotonic() - last_s > SILENCE_S:
+                reason = silence.explain_graph(self._node, topic, self._types[index], self._profiles[index])
+                ago = '' if last_s is None else f' (its last message came {time.monotonic() - last_s:.0f} s ago)'
+                causes.append(reason + ago)
+        if not causes:
+            arrivals = [list(own) for own in self._synchronizer.arrivals]
+            causes = [silence.explain_stamps(self._topics, arrivals, self._sync) or 'sets should follow']
+        return '; '.join(causes)

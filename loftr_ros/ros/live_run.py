@@ -97,10 +97,18 @@ class Process:
     def is_running(self) -> bool:
         return self._child.poll() is None
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and all its children."""
+        os.killpg(self._child.pid, number)
+
+    def wait(self, timeout_s: float = 15.0) -> int:
+        """Return the exit status once the process has ended."""
+        return self._child.wait(timeout_s)
+
     def stop(self, timeout_s: float = 15.0) -> int:
         """Interrupt the process as Ctrl-C does and return its exit status; kill it if it does not end."""
         if self.is_running:
-            os.killpg(self._child.pid, signal.SIGINT)
+            self.signal(signal.SIGINT)
         try:
             return self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -1,24 +1,31 @@
 """The node: camera topics in, matches and relative pose out.
 
-Callbacks only leave the newest set of messages in a mailbox; one worker thread converts, matches and publishes.
+Callbacks only leave the newest set of messages in a mailbox; one worker thread converts, matches and publishes. The
+services of the parameters have a thread of their own, since a new matcher may take seconds to load.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import queue
+import signal
 import sys
 import threading
+import time
 import traceback
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import JumpThreshold
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from loftr_ros.config import Config
+from loftr_ros.config import Config, flatten
 from loftr_ros.datatypes import Frame, PoseFailure
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.evaluation.plots import draw_matches
@@ -27,13 +34,16 @@ from loftr_ros.matchers import create_matcher
 from loftr_ros.msg import Matches, RelativePose
 from loftr_ros.odometry.frontend import FrontEnd, PairResult
 from loftr_ros.ros import compat, conversions, diagnostics, parameters
+from loftr_ros.ros.compat.filters import JUMP_NS, JumpWatch
 from loftr_ros.ros.inputs import CameraInputs
 from loftr_ros.ros.mailbox import BACKLOG_LIMIT, Mailbox
 from loftr_ros.runtime import prepare_process
 
-LATE_NS = 500_000_000
-"""A stamp that goes back by less is a late frame; by more, the source has begun again (a bag that loops)."""
 THROTTLE_S = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+LAST_WORDS_S = 2.0
+"""Longest time that a node that cannot start waits for a listener on /rosout."""
 
 
 class MatcherNode(Node):
@@ -41,6 +51,17 @@ class MatcherNode(Node):
 
     def __init__(self, **kwargs):
         super().__init__('matcher', **kwargs)
+        try:
+            self._start()
+        except LoftrRosError as error:
+            deadline_s = time.monotonic() + LAST_WORDS_S
+            while not self.count_subscribers('/rosout') and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            self.get_logger().fatal(f'matcher_node cannot start: {error}')
+            time.sleep(0.3)  # until the message is sent
+            raise
+
+    def _start(self) -> None:
         self._mailbox = Mailbox()
         self._worker = threading.Thread(target=self._work, name='matcher', daemon=True)
         self.config = parameters.declare(self, Config())
@@ -53,6 +74,7 @@ class MatcherNode(Node):
         self.get_logger().info(f'matcher {self._front_end.matcher.name}, pairing {self.config.input.pairing}')
         self._between_frames: queue.SimpleQueue = queue.SimpleQueue()
         self._last_stamp_ns: int | None = None
+        self._jumps = JumpWatch(1)
 
         depth = self.config.output.queue_size
         self._matches = self.create_publisher(Matches, '~/matches', depth)
@@ -60,10 +82,13 @@ class MatcherNode(Node):
         self._picture = self.create_publisher(Image, '~/matches_image', 1)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', depth)
         self.add_on_set_parameters_callback(parameters.on_change(lambda: self.config, self._apply))
-        self.create_timer(self.config.output.diagnostics_period_s, self._publish_diagnostics)
-
-        self._inputs = CameraInputs(self, self.config, self.statistics, self._on_set)
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        reception = MutuallyExclusiveCallbackGroup()
+        self._inputs = CameraInputs(self, self.config, self.statistics, self._on_set, reception)
+        # A watchdog must not depend on /clock.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        period_s = self.config.output.diagnostics_period_s
+        self.create_timer(period_s, self._publish_diagnostics, callback_group=reception, clock=steady)
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=True)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_time_jump)
         self._worker.start()
 
@@ -74,7 +99,7 @@ class MatcherNode(Node):
             self._worker.join(timeout=30)
         super().destroy_node()
 
-    # Callbacks, on the executor's thread.
+    # Callbacks, on the executor's threads.
 
     def _on_set(self, *messages) -> None:
         self.statistics.count('paired')
@@ -89,6 +114,10 @@ class MatcherNode(Node):
     def _apply(self, config: Config) -> None:
         """Take a changed configuration; a new matcher is built first, so that a bad one is refused with its reason."""
         matcher = create_matcher(config.matcher) if config.matcher != self.config.matcher else None
+        before = {item.name: item.value for item in flatten(self.config)}
+        changed = [f'{item.name} = {item.value!r}' for item in flatten(config) if item.value != before[item.name]]
+        if changed:
+            self.get_logger().info(f'parameters changed: {", ".join(changed)}')
         self._between_frames.put(lambda: self._front_end.configure(config, matcher))
         self.config = config
 
@@ -97,7 +126,7 @@ class MatcherNode(Node):
         if waiting_for:
             self.get_logger().warning(waiting_for, throttle_duration_sec=30.0)
         name = f'{self.get_fully_qualified_name()[1:]}: matching'
-        status = self.statistics.status(name, self._inputs.received, waiting_for)
+        status = self.statistics.status(name, self._inputs.received, waiting_for, self._inputs.clock_fault())
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), status))
 
     # The worker's thread.
@@ -106,6 +135,7 @@ class MatcherNode(Node):
         while (messages := self._mailbox.get()) is not None:
             while not self._between_frames.empty():
                 self._between_frames.get()()
+            self.statistics.busy(True)
             try:
                 self._process(messages)
             except InputError as error:
@@ -114,6 +144,8 @@ class MatcherNode(Node):
                 if not self.context.ok():
                     return  # interrupted while a pair was in work: nobody is left to publish to
                 self._drop(f'please report this:\n{traceback.format_exc()}')
+            finally:
+                self.statistics.busy(False)
 
     def _drop(self, reason: str) -> None:
         self.statistics.count('dropped')
@@ -129,7 +161,7 @@ class MatcherNode(Node):
     def _frame(self, image_msg, info_msg, levels: Levels) -> Frame:
         return Frame(
             conversions.image_from_msg(image_msg, self._bridge, levels),
-            conversions.camera_from_info(info_msg, rectified=self.config.input.rectified),
+            conversions.camera_from_info(info_msg, rectified=self._front_end.config.input.rectified),
             conversions.stamp_ns(image_msg.header),
             image_msg.header.frame_id,
         )
@@ -138,12 +170,10 @@ class MatcherNode(Node):
         pairs = zip(messages[::2], messages[1::2], self._levels, strict=False)
         frames = [self._frame(*pair) for pair in pairs]
         stamp_ns = frames[0].stamp_ns
-        if self._last_stamp_ns is not None and stamp_ns <= self._last_stamp_ns:
-            if self._last_stamp_ns - stamp_ns < LATE_NS:
-                raise InputError(
-                    f'its stamp {stamp_ns} is not newer than {self._last_stamp_ns}, the last one processed'
-                )
+        if self._jumps.went_back(0, stamp_ns):
             self._restart(f'stamps went back by {(self._last_stamp_ns - stamp_ns) / 1e9:.3f} s')
+        elif self._last_stamp_ns is not None and stamp_ns <= self._last_stamp_ns:
+            raise InputError(f'its stamp {stamp_ns} is not newer than {self._last_stamp_ns}, the last one processed')
         self._last_stamp_ns = stamp_ns
         if len(frames) == 2:
             baseline_m, reason = conversions.baseline_from_infos(messages[1], messages[3])
@@ -160,7 +190,8 @@ class MatcherNode(Node):
     def _publish(self, result: PairResult) -> None:
         frame0, frame1 = result.frame0, result.frame1
         headers = [conversions.header(frame.stamp_ns, frame.frame_id) for frame in (frame1, frame0)]
-        age_s = self.get_clock().now().nanoseconds / 1e9 - frame1.stamp_ns / 1e9
+        now_ns = self.get_clock().now().nanoseconds
+        age_s = (now_ns - frame1.stamp_ns) / 1e9 if now_ns else math.nan  # 0: nothing on /clock yet
         self._matches.publish(
             conversions.matches_to_msg(result, *headers, matcher=self._front_end.matcher.name, age_s=age_s)
         )
@@ -169,7 +200,11 @@ class MatcherNode(Node):
             self._pose.publish(pose)
         if self._picture.get_subscription_count():
             picture = draw_matches(
-                frame0.image, frame1.image, result.matches, result.inliers, self.config.output.image_max_width
+                frame0.image,
+                frame1.image,
+                result.matches,
+                result.inliers,
+                self._front_end.config.output.image_max_width,
             )
             self._picture.publish(self._bridge.cv2_to_imgmsg(picture, 'bgr8', headers[0]))
         status = result.pose.status.name if result.pose is not None else 'NO_CAMERA'
@@ -186,22 +221,41 @@ class MatcherNode(Node):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; 1 when it cannot start."""
-    rclpy.init(args=arguments)
+    """Run the node until SIGINT or SIGTERM; 1 when it cannot start. Further signals change nothing."""
+    leave_on_signal()
     try:
+        # Our own handlers: rclpy's end the context at once, under the feet of a pair in work.
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = MatcherNode()
-    except LoftrRosError as error:
-        print(f'matcher_node cannot start: {error}', file=sys.stderr)
+    except LoftrRosError:
+        rclpy.try_shutdown()
+        return 1  # the node has said why
+    except Exception as error:
+        # rclpy has no public class for arguments and parameter files that it cannot read.
+        print(f'matcher_node cannot start: {_in_one_line(error)}', file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    stopped = threading.Event()
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: stopped.set())
+    executor = MultiThreadedExecutor(num_threads=2)
+    executor.add_node(node)
+    while not stopped.is_set() and rclpy.ok():
+        executor.spin_once(timeout_sec=0.2)
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
     return 0
+
+
+def leave_on_signal() -> None:
+    """End the process quietly on SIGINT and SIGTERM, as long as it has nothing to finish."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def _in_one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())
 
 
 if __name__ == '__main__':

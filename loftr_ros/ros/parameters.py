@@ -74,6 +74,8 @@ def on_change(current: Callable[[], Config], apply: Callable[[Config], None]):
             apply(override(current(), values))
         except LoftrRosError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # whatever a network or an engine raises: the node goes on as it was
+            return SetParametersResult(successful=False, reason=f'please report this: {type(error).__name__}: {error}')
         return SetParametersResult(successful=True)
 
     return callback

@@ -13,8 +13,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-JUMP_NS = 100_000_000
-"""A stamp that is older than the newest of its topic by more than this [ns] is a jump; by less, a late message."""
+JUMP_NS = 500_000_000
+"""Two messages of a topic in a row whose stamps are older than its newest by more than this [ns]: time jumped back.
+
+One alone is a late message, as are any that are older by less.
+"""
 logger = logging.getLogger(__name__)
 
 
@@ -42,17 +45,23 @@ class JumpWatch:
 
     def __init__(self, topic_count: int):
         self._newest_ns: list[int | None] = [None] * topic_count
+        self._old_in_a_row = [0] * topic_count
 
     def went_back(self, topic: int, stamp_ns: int) -> bool:
-        """Note a message; True when it begins again."""
+        """Note a message; True when it is the second with which its topic begins again."""
         newest_ns = self._newest_ns[topic]
-        jumped = newest_ns is not None and stamp_ns < newest_ns - JUMP_NS
-        if jumped:
-            # The other topics will follow: their messages must not count as further jumps.
-            self._newest_ns = [None if n is None or n > stamp_ns + JUMP_NS else n for n in self._newest_ns]
-        newest_ns = self._newest_ns[topic]
-        self._newest_ns[topic] = stamp_ns if newest_ns is None else max(newest_ns, stamp_ns)
-        return jumped
+        if newest_ns is None or stamp_ns >= newest_ns - JUMP_NS:
+            self._old_in_a_row[topic] = 0
+            self._newest_ns[topic] = stamp_ns if newest_ns is None else max(newest_ns, stamp_ns)
+            return False
+        self._old_in_a_row[topic] += 1
+        if self._old_in_a_row[topic] == 1:
+            return False
+        # The other topics will follow: their messages must not count as further jumps.
+        self._newest_ns = [None if n is None or n > stamp_ns + JUMP_NS else n for n in self._newest_ns]
+        self._old_in_a_row = [0] * len(self._old_in_a_row)
+        self._newest_ns[topic] = stamp_ns
+        return True
 
     @staticmethod
     def drop_future(queues: Sequence[dict], stamp_ns: int) -> None:

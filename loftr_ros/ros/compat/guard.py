@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from loftr_ros.ros.compat.filters import JumpWatch, stamp_ns_of
 
 logger = logging.getLogger(__name__)
+
+ARRIVALS = 200
+"""Messages of each topic whose arrival is remembered, to explain why none make a set."""
 
 
 class GuardedSynchronizer:
@@ -16,8 +21,8 @@ class GuardedSynchronizer:
 
     Upstream's synchronizers call back under their lock and do not release it when the callback raises, and their
     queues keep the largest stamps, so that after a jump back nothing pairs. Therefore the callback's exceptions end
-    here, and waiting messages from the future are dropped as soon as a topic jumps back. The callback should only
-    hand the messages on: with upstream's, reception waits for it.
+    here, and waiting messages from the future are dropped when a topic jumps back (see JUMP_NS). The callback should
+    only hand the messages on: with upstream's, reception waits for it.
 
     Args:
         filters: one input filter a topic.
@@ -26,6 +31,8 @@ class GuardedSynchronizer:
 
     Attributes:
         received: messages of each filter.
+        arrivals: of each filter, (number of the arrival among all, stamp [ns]) of its last ARRIVALS messages.
+        last_arrival_s: of each filter, when its last message came, by time.monotonic; None before the first.
         paired: complete sets.
         failed: sets whose callback raised.
         jumps: times that a topic's stamps jumped back.
@@ -33,6 +40,8 @@ class GuardedSynchronizer:
 
     def __init__(self, filters: Sequence, create: Callable, callback: Callable, on_error: Callable | None = None):
         self.received = [0] * len(filters)
+        self.arrivals = [collections.deque(maxlen=ARRIVALS) for _ in filters]
+        self.last_arrival_s: list[float | None] = [None] * len(filters)
         self.paired = self.failed = self.jumps = 0
         self._callback = callback
         self._on_error = on_error or (lambda error: logger.error('callback of a set of messages', exc_info=error))
@@ -63,6 +72,9 @@ class GuardedSynchronizer:
         stamp_ns = stamp_ns_of(message)
         with self._lock:
             self.received[index] += 1
+            self.last_arrival_s[index] = time.monotonic()
+            if stamp_ns is not None:
+                self.arrivals[index].append((sum(self.received), stamp_ns))
             reset, self._reset_wanted = self._reset_wanted, False
             if reset:
                 self._watch = JumpWatch(len(self.received))

@@ -1,0 +1,182 @@
+"""Why no complete set of messages comes, and what helps: the clock, the graph, the stamps, in this order."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from loftr_ros.config import SyncConfig
+from loftr_ros.ros import qos
+
+SILENCE_S = 5.0
+"""After so long without a complete set of messages the node explains what it waits for."""
+
+SPARE_MESSAGES = 2
+"""Added to the queue that the arrivals needed, since transport varies."""
+
+MAX_SHARE_OF_PERIOD = 0.4
+"""Stamps of one set may differ by this share of the time between two messages; by more, partners would be guessed."""
+
+COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+
+Arrivals = Sequence[tuple[int, int]]
+"""(number of the arrival among all topics, stamp [ns]) of the messages of one topic, in the order of arrival."""
+
+
+class ClockWatch:
+    """Notices, on a steady clock, that simulated time does not run."""
+
+    def __init__(self, node):
+        self._clock = node.get_clock()
+        self._last_ns = 0
+        self._changed_s = time.monotonic()
+
+    def fault(self) -> str:
+        """Say what is wrong with /clock; empty while it runs and without use_sim_time. Call it regularly."""
+        now_ns, now_s = self._clock.now().nanoseconds, time.monotonic()
+        if now_ns != self._last_ns or not self._clock.ros_time_is_active:
+            self._last_ns, self._changed_s = now_ns, now_s
+            return ''
+        if now_s - self._changed_s < SILENCE_S:
+            return ''
+        if now_ns == 0:
+            return (
+                'use_sim_time is true and nothing has come on /clock: start the player with --clock, or set '
+                'use_sim_time to false'
+            )
+        return f'/clock stands still at {now_ns / 1e9:.3f} s: is the player paused, or has it ended?'
+
+
+def explain_graph(node, topic: str, message_type: str, profile) -> str:
+    """Say why nothing comes on a topic, from what the ROS graph knows of its publishers.
+
+    Args:
+        message_type: as `sensor_msgs/msg/Image`.
+        profile: QoS of the subscription.
+    """
+    publishers = node.get_publishers_info_by_topic(topic)
+    types = {publisher.topic_type for publisher in publishers}
+    if message_type in types:
+        fitting = [p for p in publishers if p.topic_type == message_type]
+        if not any(qos.is_compatible(publisher.qos_profile, profile) for publisher in fitting):
+            return f'{topic} has a publisher whose QoS does not fit this subscription: {qos.REMEDY}'
+        return (
+            f'{topic} has a publisher, but nothing arrives from it: look whether it sends (ros2 topic hz {topic}), and '
+            'on a network whether large messages arrive at all'
+        )
+    known = {name: found for name, found in node.get_topic_names_and_types() if node.count_publishers(name)}
+    transport = _other_transport(topic, message_type, known)
+    if publishers:
+        return f'{topic} has the type {", ".join(sorted(types))}, needed is {message_type}{transport}'
+    own = node.get_fully_qualified_name() + '/'
+    same_type = [name for name in sorted(known) if message_type in known[name] and not name.startswith(own)]
+    if transport:
+        return f'nobody publishes {topic}{transport}'
+    if same_type:
+        return f'nobody publishes {topic}; of its type are {", ".join(same_type[:6])}: remap it to one of them'
+    return (
+        f'nobody publishes {topic}, nor any other topic of the type {message_type}: start the driver or the bag, and '
+        'check that ROS_DOMAIN_ID is the same'
+    )
+
+
+def _other_transport(topic: str, message_type: str, known: dict) -> str:
+    raw = topic.removesuffix('/compressed')
+    if message_type == COMPRESSED and 'sensor_msgs/msg/Image' in known.get(raw, ()):
+        return f', but {raw} is published: set input.image_transport to raw'
+    if message_type == 'sensor_msgs/msg/Image':
+        if COMPRESSED in known.get(f'{raw}/compressed', ()):
+            return f', but {raw}/compressed is published: set input.image_transport to compressed'
+        if COMPRESSED in known.get(topic, ()) and topic.endswith('/compressed'):
+            return f': name the topic {raw} and set input.image_transport to compressed'
+    return ''
+
+
+def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: SyncConfig) -> str:
+    """Say why messages that come on every topic make no sets, and which settings of `sync` pair them rightly.
+
+    A setting is named only if the recorded arrivals would have made sets under it. Empty when the present settings
+    would have made sets.
+    """
+    for topic, own in zip(topics, arrivals, strict=True):
+        stamps = {stamp for _, stamp in own}
+        if len(own) > 2 and len(stamps) == 1:
+            return (
+                f'every message on {topic} has the stamp {next(iter(stamps)) / 1e9:.3f} s: its driver must set '
+                'header.stamp; no setting helps'
+            )
+    equal = set.intersection(*({stamp for _, stamp in own} for own in arrivals))
+    if equal:
+        needed = max(_queue_needed(arrivals, [stamp] * len(arrivals)) for stamp in sorted(equal)[-20:])
+        if needed <= sync.queue_size:
+            return ''
+        late = _latest_topic(topics, arrivals)
+        return (
+            f'messages of equal stamps arrive up to {needed - 1} messages apart, {late} last: set sync.queue_size to '
+            f'{needed + SPARE_MESSAGES} (now {sync.queue_size})'
+        )
+    sets = _nearest_sets(arrivals)
+    spread_s = max((max(stamps) - min(stamps) for stamps in sets), default=0) / 1e9
+    period_s = min(_period_ns(own) for own in arrivals) / 1e9
+    first, last = _widest_pair(topics, sets)
+    if spread_s > MAX_SHARE_OF_PERIOD * period_s:
+        return (
+            f'the stamps of {first} and {last} differ by up to {spread_s:.3f} s, with {period_s:.3f} s between two '
+            'messages: no setting pairs them rightly; synchronise the clocks or triggers of the drivers'
+        )
+    tolerance_s = math.ceil(1.2e3 * spread_s) / 1e3
+    advice = [f'sync.approximate_sync_tolerance_seconds to {tolerance_s:g}']
+    if not sync.approximate_sync:
+        advice.insert(0, 'sync.approximate_sync to true')
+    needed = max(_queue_needed(arrivals, stamps) for stamps in sets[-20:])
+    if needed > sync.queue_size:
+        advice.append(f'sync.queue_size to {needed + SPARE_MESSAGES}')
+    if sync.approximate_sync and tolerance_s <= sync.approximate_sync_tolerance_seconds:
+        advice = advice[1:]
+    if not advice:
+        return ''
+    return f'the stamps of {first} and {last} differ by up to {spread_s:.4f} s: set {", ".join(advice)}'
+
+
+def _queue_needed(arrivals: Sequence[Arrivals], stamps: Sequence[int]) -> int:
+    """Return how many messages a topic must keep so that those of `stamps` are all there when the last one comes."""
+    orders = [max(order for order, s in own if s == stamp) for own, stamp in zip(arrivals, stamps, strict=True)]
+    complete = max(orders)
+    return max(
+        sum(order <= number <= complete for number, _ in own) for own, order in zip(arrivals, orders, strict=True)
+    )
+
+
+def _latest_topic(topics: Sequence[str], arrivals: Sequence[Arrivals]) -> str:
+    """Return the topic whose newest stamp is the oldest."""
+    return min(zip(topics, arrivals, strict=True), key=lambda item: max(stamp for _, stamp in item[1]))[0]
+
+
+def _nearest_sets(arrivals: Sequence[Arrivals]) -> list[tuple[int, ...]]:
+    """Return, for the messages of the topic with the fewest, the nearest stamp of each topic.
+
+    Only where all topics reach: outside, the partner has not come yet or is forgotten.
+    """
+    stamps = [np.array(sorted({stamp for _, stamp in own})) for own in arrivals]
+    low, high = max(own[0] for own in stamps), min(own[-1] for own in stamps)
+    fewest = min(stamps, key=len)
+    inside = fewest[(fewest >= low) & (fewest <= high)]
+    if not len(inside):
+        inside = fewest[-1:]
+    return [tuple(int(own[np.argmin(np.abs(own - stamp))]) for own in stamps) for stamp in inside]
+
+
+def _period_ns(arrivals: Arrivals) -> float:
+    stamps = sorted({stamp for _, stamp in arrivals})
+    return float(np.median(np.diff(stamps))) if len(stamps) > 1 else math.inf
+
+
+def _widest_pair(topics: Sequence[str], sets: Sequence[tuple[int, ...]]) -> tuple[str, str]:
+    """Return the two topics whose stamps differ most."""
+    pairs = itertools.combinations(range(len(topics)), 2)
+    first, last = max(pairs, key=lambda pair: max(abs(stamps[pair[0]] - stamps[pair[1]]) for stamps in sets))
+    return topics[first], topics[last]
