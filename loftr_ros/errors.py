@@ -15,3 +15,7 @@ class InputError(LoftrRosError, ValueError):
 
 class MissingDependencyError(LoftrRosError, ImportError):
     """A package that this part needs is not installed."""
+
+
+class TrainingError(LoftrRosError, RuntimeError):
+    """A training cannot go on."""

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from loftr_ros.commands.train import read
-from loftr_ros.errors import ConfigError
+from loftr_ros.errors import ConfigError, TrainingError
 from loftr_ros.training.batch import Pair, collate
 from loftr_ros.training.config import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import PairDataset
@@ -168,6 +168,12 @@ def test_the_exported_weights_are_those_of_the_best_validation_and_fit_the_match
     assert count.score == pytest.approx(max(scores), abs=1e-5)  # the log has six digits
     run = yaml.safe_load((tmp_path / 'run.yaml').read_text())
     assert run['network']['matcher'] == 'efficient_loftr' and run['optimizer']['warmup_steps'] == 2
+
+
+def test_a_training_that_diverges_ends_in_words_and_leaves_no_weights(tmp_path):
+    with pytest.raises(TrainingError, match=r'the training diverged; .* lower optimizer\.learning_rate'):
+        train(efficient(), settings(learning_rate=1e30, steps=20), tmp_path, Shifts(), progress=False)
+    assert not list(tmp_path.glob('*.safetensors')) and not (tmp_path / 'last.pt').exists()
 
 
 def test_another_network_does_not_go_on_with_a_run(tmp_path):

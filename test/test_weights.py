@@ -44,6 +44,30 @@ def equal(state, other):
     return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
 
 
+# Numbers
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize('suffix', ['.ckpt', '.safetensors'])
+def test_weights_that_are_not_all_finite_are_refused_with_the_tensor_that_is_not(tmp_path, network, value, suffix):
+    from safetensors.torch import save_file
+
+    state = network.state_dict()
+    state['1.weight'][1] = value
+    path = tmp_path / f'diverged{suffix}'
+    torch.save(state, path) if suffix == '.ckpt' else save_file(state, path)
+    with pytest.raises(InputError, match=r'diverged\..* NaN or infinity in 1 of 7 tensors, first 1\.weight'):
+        load_state(path)
+
+
+def test_weights_that_are_not_all_finite_are_not_written(tmp_path, network):
+    state = network.state_dict()
+    state['0.bias'][0] = float('nan')
+    with pytest.raises(InputError, match=r'first 0\.bias'):
+        save(tmp_path / 'new.safetensors', state, entry())
+    assert not list(tmp_path.glob('*.safetensors'))
+
+
 # The table
 
 

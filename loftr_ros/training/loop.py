@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from loftr_ros.errors import ConfigError
+from loftr_ros.errors import ConfigError, TrainingError
 from loftr_ros.training.batch import PairBatch, collate
 from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import PairDataset
@@ -141,6 +141,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         output.loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        if not norm.isfinite():  # the same in all processes; a step would make every weight NaN
+            raise TrainingError(
+                f'the gradient of step {self.step + 1} is {float(norm)}: the training diverged; the files in '
+                f'{self.run_folder.folder} are from before; lower optimizer.learning_rate'
+            )
         self.optimizer.step()
         self.step += 1
         self._report(output, rate, float(norm), bar)

@@ -36,12 +36,24 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     taken out of it, prefixes that all names share are taken off, the layouts of transformers are renamed.
 
     Raises:
-        InputError: the file is missing, empty, truncated, no weights at all, or holds code.
+        InputError: the file is missing, empty, truncated, no weights at all, holds code, NaN or infinity.
     """
     path = Path(path)
     head = refuse_what_is_no_weights(path)
     state = _read_torch(path) if head[:2] in (b'PK', b'\x80\x02') else _read_safetensors(path)
-    return to_official(_strip(_unwrap(path, state)))
+    state = to_official(_strip(_unwrap(path, state)))
+    refuse_what_is_not_finite(state, path)
+    return state
+
+
+def refuse_what_is_not_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Raise InputError when a number of `state` is NaN or infinite; names the first tensor and counts them."""
+    bad = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if bad:
+        raise InputError(
+            f'{source} holds NaN or infinity in {len(bad)} of {len(state)} tensors, first {bad[0]}; a training that '
+            'diverged writes such: take weights from before that, or train again with a lower learning rate'
+        )
 
 
 def refuse_what_is_no_weights(path: Path) -> bytes:
@@ -228,10 +240,14 @@ def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, 
         path: ends in .safetensors.
         checkpoint: entry with the settings of the network that the state belongs to.
         source_sha256: of the file that the weights came from.
+
+    Raises:
+        InputError: the name has another ending, or the weights are not all finite.
     """
     from safetensors.torch import save_file
 
     path = Path(path)
+    refuse_what_is_not_finite(state, f'what is to be {path}')
     if path.suffix != '.safetensors':
         raise InputError(f'weights are written as safetensors, got {path}; let its name end in .safetensors')
     # Own memory for each tensor: safetensors refuses views that share theirs.
