@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,8 +39,9 @@ class Setting:
             return ' | '.join(self.choices)
         if self.minimum is None and self.maximum is None:
             return ''
-        low = '-inf' if self.minimum is None else f'{self.minimum:g}'
-        high = 'inf' if self.maximum is None else f'{self.maximum:g}'
+        # All digits: 0.9999999 is not 1.
+        low = '-inf' if self.minimum is None else f'{self.minimum:.15g}'
+        high = 'inf' if self.maximum is None else f'{self.maximum:.15g}'
         return f'{low} .. {high}'
 
     def check(self, value: Any) -> bool | int | float | str:
@@ -53,9 +55,11 @@ class Setting:
             raise ConfigError(f'{self.name} must be of type {wanted.__name__}, got {value!r} ({type(value).__name__})')
         if self.choices and value not in self.choices:
             raise ConfigError(f'{self.name} must be one of {", ".join(self.choices)}, got {value!r}')
+        if wanted is float and not math.isfinite(value):
+            raise ConfigError(f'{self.name} must be a finite number, got {value!r}')
         too_low = self.minimum is not None and value < self.minimum
         too_high = self.maximum is not None and value > self.maximum
-        if too_low or too_high or value != value:
+        if too_low or too_high:
             raise ConfigError(f'{self.name} must be in {self.range}, got {value!r}')
         return value
 
@@ -68,8 +72,23 @@ def setting(default, meaning: str, *, minimum=None, maximum=None, choices=(), fi
     )
 
 
+class Checked:
+    """Base of a dataclass of settings and of other such classes: whoever makes it, its values are checked."""
+
+    __slots__ = ()
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            name, value = f'{type(self).__name__}.{field.name}', getattr(self, field.name)
+            if field.metadata:
+                value = Setting(name, field.default, **field.metadata).check(value)
+                object.__setattr__(self, field.name, value)  # an int given for a float
+            elif not isinstance(value, field.default_factory):
+                raise ConfigError(f'{name} must be a {field.default_factory.__name__}, got {value!r}')
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class GcmConfig:
+class GcmConfig(Checked):
     """Parts and switches of the matcher `gcm` (Generalized Correspondence Matching)."""
 
     backbone: str = setting(
@@ -80,7 +99,7 @@ class GcmConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class MatcherConfig:
+class MatcherConfig(Checked):
     """Which matcher runs, and how."""
 
     name: str = setting(
@@ -119,7 +138,7 @@ class MatcherConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PoseConfig:
+class PoseConfig(Checked):
     """How matches become a relative pose."""
 
     estimator: str = setting(
@@ -145,7 +164,7 @@ class PoseConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SyncConfig:
+class SyncConfig(Checked):
     """How images and camera_info are put together."""
 
     approximate_sync: bool = setting(False, 'pair messages of nearly equal stamps instead of equal ones', fixed=True)
@@ -162,7 +181,7 @@ class SyncConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class InputConfig:
+class InputConfig(Checked):
     """What the node subscribes to."""
 
     pairing: str = setting(
@@ -192,7 +211,7 @@ class InputConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class KeyframeConfig:
+class KeyframeConfig(Checked):
     """When pairing temporal replaces image 0."""
 
     max_frames: int = setting(
@@ -210,7 +229,7 @@ class KeyframeConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class OutputConfig:
+class OutputConfig(Checked):
     """What the node publishes."""
 
     queue_size: int = setting(10, 'depth of the publishers of arrays and poses', minimum=1, maximum=1000, fixed=True)
@@ -223,7 +242,7 @@ class OutputConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Config:
+class Config(Checked):
     """All settings."""
 
     matcher: MatcherConfig = dataclasses.field(default_factory=MatcherConfig)
@@ -286,32 +305,53 @@ def parse(config: Config, assignments: list[str]) -> Config:
 ROS_OWN = ('use_sim_time', 'qos_overrides', 'start_type_description_service')
 """First parts of the parameter names that rclpy declares itself."""
 
+NODE_NAME = 'matcher'
 
-def load(path: str | Path, config: Config | None = None) -> Config:
+
+def load(path: str | Path, config: Config | None = None, node: str = NODE_NAME) -> Config:
     """Return `config` (default: the defaults) with the values of a ROS parameter file.
 
-    The file has the form that ROS reads: `/**: {ros__parameters: {...}}`, names dotted or nested. Sections of several
-    nodes apply in the order of the file; ROS_OWN names are passed over.
+    The file has the form that ROS reads: `/**: {ros__parameters: {...}}`, names dotted or nested. Sections of `node`
+    in whichever namespace and of wildcards apply in the order of the file; those of other nodes and ROS_OWN names are
+    passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, has another form, no section that applies, or a value that is refused.
     """
     import yaml
 
     try:
-        document = yaml.safe_load(Path(path).read_text())
+        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'cannot read the parameter file {path}: {error.strerror}') from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f'{path} is not valid YAML: {error}') from error
-    if not isinstance(document, dict) or not all(
-        isinstance(section, dict) and isinstance(section.get('ros__parameters'), dict) for section in document.values()
-    ):
+    sections = list(_sections(document, ''))
+    if not sections:
         raise ConfigError(f'{path} must hold "/**:" with "ros__parameters:" inside, as ROS parameter files do')
+    own = [values for name, values in sections if name.rpartition('/')[2] in (node, '*', '**')]
+    if not own:
+        names = ', '.join(name for name, _ in sections)
+        raise ConfigError(f'{path} has parameters of {names}, none of {node}; name the section {node} or "/**"')
     config = config or Config()
-    for section in document.values():
-        values = dict(_flat_items(section['ros__parameters'], ''))
-        config = override(
-            config, {k: v for k, v in values.items() if k.split('.')[0] not in ('use_sim_time', 'qos_overrides')}
-        )
+    for values in own:
+        if not isinstance(values, dict):
+            raise ConfigError(f'{path} has {values!r} under "ros__parameters:"; needs names and values')
+        flat = dict(_flat_items(values, ''))
+        try:
+            config = override(config, {name: v for name, v in flat.items() if name.split('.')[0] not in ROS_OWN})
+        except ConfigError as error:
+            raise ConfigError(f'{path}: {error}') from error
     return config
+
+
+def _sections(document, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield name and parameters of each node of a parameter file; a namespace may be a level of its own."""
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if key == 'ros__parameters':
+            yield name, value
+        else:
+            yield from _sections(value, f'{name}/{key}'.replace('//', '/'))
 
 
 def _flat_items(values: Mapping, prefix: str) -> Iterator[tuple[str, Any]]:

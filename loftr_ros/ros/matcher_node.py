@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from loftr_ros.config import Config, flatten
+from loftr_ros.config import NODE_NAME, Config, flatten
 from loftr_ros.datatypes import Frame, PoseFailure
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.evaluation.plots import draw_matches
@@ -50,7 +50,7 @@ class MatcherNode(Node):
     """Matches stereo pairs or keyframe and frame, and publishes what they give."""
 
     def __init__(self, **kwargs):
-        super().__init__('matcher', **kwargs)
+        super().__init__(NODE_NAME, **kwargs)
         try:
             self._start()
         except LoftrRosError as error:

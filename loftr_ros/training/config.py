@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from loftr_ros.config import setting
+from loftr_ros.config import Checked, setting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HomographyConfig:
+class HomographyConfig(Checked):
     """Random homographies between two views of a photograph; normal distributions."""
 
     rotation_deg: float = setting(25.0, 'sigma of the rotation in the image [deg]', minimum=0, maximum=180)
@@ -27,7 +27,7 @@ class HomographyConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PanoramaConfig:
+class PanoramaConfig(Checked):
     """Two views of a panorama."""
 
     view_min_deg: float = setting(45.0, 'least angle that the longer side sees [deg]', minimum=10, maximum=120)
@@ -36,7 +36,7 @@ class PanoramaConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SceneConfig:
+class SceneConfig(Checked):
     """Rendered scenes."""
 
     pairs_per_scene: int = setting(32, 'samples in a row that share a scene, if they are rendered', minimum=1)
@@ -49,7 +49,7 @@ class SceneConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PosedConfig:
+class PosedConfig(Checked):
     """Images with depth and poses."""
 
     tolerance: float = setting(
@@ -62,7 +62,7 @@ class PosedConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DataConfig:
+class DataConfig(Checked):
     """Where the pairs come from, and how much of each kind."""
 
     photographs: str = setting('', 'folders or patterns of images, separated by ":"')
@@ -86,7 +86,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class OptimizerConfig:
+class OptimizerConfig(Checked):
     """AdamW with a warm-up and a cosine, and the terms of the loss."""
 
     learning_rate: float = setting(2e-3, 'largest learning rate', minimum=0)
@@ -102,7 +102,7 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """All settings of a run."""
 
     steps: int = setting(10000, 'optimizer steps of the whole run', minimum=1)
