@@ -18,7 +18,8 @@ def add_arguments(parser) -> None:
         nargs='+',
         default=[],
         metavar='YAML',
-        help='calibration files of the cameras in order (written by camera_calibration), where the source has none',
+        help='calibration files of the cameras where the source has none: of a sequence in order; of a bag TOPIC=YAML, '
+        'or one for each camera, told by the words of their names (left.yaml for /left/image_raw)',
     )
     parser.add_argument(
         '--rate', type=float, default=0.0, help='images a second; of a bag: speed factor; 0: as recorded'

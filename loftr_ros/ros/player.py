@@ -18,9 +18,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation import bags
-from loftr_ros.evaluation.calibration import camera_from_yaml
 from loftr_ros.evaluation.sequences import Sequence, open_sequence
-from loftr_ros.ros import compat, conversions
+from loftr_ros.ros import bag_cameras, compat, conversions
 from loftr_ros.ros.inputs import TOPICS
 
 DEPTH = 100
@@ -51,11 +50,6 @@ def play(options) -> int:
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
-
-
-def _info_topic(image_topic: str) -> str:
-    """Return where camera_info of an image topic is found by convention: beside it, without the transport."""
-    return image_topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
 
 
 def _baseline(cam1_from_cam0: np.ndarray | None) -> tuple[float, int]:
@@ -187,14 +181,17 @@ class BagPlayer(_Player):
         self._add_camera_infos()
 
     def _add_camera_infos(self) -> None:
-        """Announce a camera_info beside each image topic that has none, from the --camera-info files in their order."""
-        images = [topic for topic, p in self._publishers.items() if p.msg_type in (Image, CompressedImage)]
-        names = {topic: _info_topic(topic) for topic in images}
-        lacking = [topic for topic in images if names[topic] not in self._publishers]
-        self._infos = {}
-        for topic, path in zip(lacking, self._options.camera_info, strict=False):
-            publisher = self._node.create_publisher(CameraInfo, names[topic], DEPTH)
-            self._infos[topic] = (publisher, camera_from_yaml(path))
+        """Announce a camera_info beside each camera that has none and that a --camera-info file is for."""
+        images = {
+            topic: publisher.msg_type is CompressedImage
+            for topic, publisher in self._publishers.items()
+            if publisher.msg_type in (Image, CompressedImage)
+        }
+        names = {image: info for image, info in bag_cameras.cameras(images).items() if info not in self._publishers}
+        self._infos = {
+            topic: (self._node.create_publisher(CameraInfo, names[topic], DEPTH), camera)
+            for topic, camera in bag_cameras.read(names, self._options.camera_info).items()
+        }
 
     def _listeners(self) -> int:
         """Return the subscribers of the topic that has most: nobody listens to all of a bag."""
