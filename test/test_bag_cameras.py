@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from loftr_ros.errors import InputError  # noqa: E402
-from loftr_ros.ros.bag_cameras import assign, cameras  # noqa: E402
+from loftr_ros.errors import InputError
+from loftr_ros.ros.bag_cameras import assign, cameras
 
 PAIR = ('/left/image_raw', '/right/image_raw')
 

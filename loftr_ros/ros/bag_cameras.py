@@ -9,7 +9,6 @@ from pathlib import Path
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.calibration import camera_from_yaml
 
-
 TRANSPORTS = ('compressed', 'zstd', 'jpeg', 'png', 'avif')
 """Last words of topics that carry a copy of the image topic above them."""
 
