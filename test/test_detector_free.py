@@ -12,7 +12,7 @@ from tiny_networks import save_tiny
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.image import prepare
-from loftr_ros.matchers import create_matcher, detector_free, match_images, precision
+from loftr_ros.matchers import create_matcher, detector_free, keep_points, match_images, precision
 from loftr_ros.networks.efficient_loftr import EfficientLoFTR, MatchedPoints
 from loftr_ros.networks.loftr import LoFTR
 
@@ -167,7 +167,9 @@ def test_points_of_a_keyframe_stay_where_its_first_match_put_them():
     keyframe, *others = (
         matcher.extract(texture(160, 192)[dy : dy + 128, dx : dx + 160]) for dy, dx in ((8, 8), (9, 11), (13, 6))
     )
-    first, second = (matcher.match(keyframe, other) for other in others)
+    first = matcher.match(keyframe, others[0])
+    free = matcher.match(keyframe, others[1])
+    second = matcher.match(keep_points(matcher, keyframe, first), others[1])
     places = dict(zip(first.cell0.tolist(), map(tuple, first.keypoints0.tolist()), strict=True))
     common = [
         (number, tuple(point)) for number, point in zip(second.cell0.tolist(), second.keypoints0.tolist(), strict=True)
@@ -175,6 +177,7 @@ def test_points_of_a_keyframe_stay_where_its_first_match_put_them():
     kept = [places[number] == point for number, point in common if number in places]
     assert len(kept) > 0.5 * min(len(first), len(second)) > 20
     assert all(kept)
+    assert len(set(free.cell0) & set(places)) < len(kept)  # without `keep_points` many would be other pixels
 
 
 def test_weights_of_the_other_network_are_refused(files):

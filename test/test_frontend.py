@@ -126,6 +126,25 @@ def test_track_ids_join_the_keyframe_and_its_cell():
     assert later.track_ids[0] == (3 << CELL_BITS) | later.matches.cell0[0]
 
 
+def test_the_keyframe_keeps_the_points_of_all_its_results_and_a_new_keyframe_begins_anew():
+    class Keeping(KnowingMatcher):
+        def extract(self, image):
+            return super().extract(image), ()
+
+        def match(self, features0, features1):
+            given.append(features0)
+            return super().match(features0[0], features1[0])
+
+        def keep_points(self, features0, matches):
+            return features0[0], (*features0[1], len(matches))
+
+    given = []
+    front = FrontEnd(Keeping(), override(Config(), {'keyframe.max_frames': 2}))
+    results = [front.process(frame(view)) for view in (1, 2, 3, 4)][1:]
+    count = len(results[0].matches)
+    assert given == [(1, ()), (1, (count,)), (3, ())]
+
+
 def test_without_a_camera_there_are_matches_and_no_pose():
     front = front_end()
     front.process(frame(1, camera=None))

@@ -1,7 +1,7 @@
 """Every matcher keeps the protocol, whatever the images."""
 
 import dataclasses
-import importlib.metadata
+import importlib
 import subprocess
 import sys
 
@@ -15,7 +15,7 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.evaluation.baselines import BASELINES, create_baseline
-from loftr_ros.matchers import MATCHERS, create_matcher, match_images, matcher_names
+from loftr_ros.matchers import MATCHERS, create_matcher, keep_points, match_images, matcher_names
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -109,17 +109,30 @@ def test_an_image_of_another_type_is_refused(name):
 def test_the_same_images_give_the_same_matches(name):
     image0, image1 = texture(120, 160), np.roll(texture(120, 160), 3, axis=1)
     first, second = (match_images(make(name), image0, image1) for _ in range(2))
+    assert_same(first, second)
+
+
+def assert_same(found: Matches, wanted: Matches):
     for field in dataclasses.fields(Matches):
-        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name), err_msg=field.name)
 
 
 @every_matcher
-def test_matching_leaves_the_features_as_they_were(name):
-    matcher = make(name)
-    features = [matcher.extract(texture(96, 128, seed)) for seed in (0, 0, 1)]
-    before = matcher.match(features[0], features[1])
-    matcher.match(features[0], features[2])
-    np.testing.assert_array_equal(matcher.match(features[0], features[1]).keypoints1, before.keypoints1)
+def test_what_two_images_give_does_not_depend_on_what_was_matched_before(name):
+    matcher = make(name, match_threshold=0.0)
+    image_a = texture(160, 200)
+    image_b, image_c = (np.roll(image_a, shift, axis=(0, 1)) for shift in ((1, 3), (5, 2)))
+    a, b, c = (matcher.extract(image) for image in (image_a, image_b, image_c))
+    first = matcher.match(a, b)
+    assert len(first) > 20
+    matcher.match(a, c)
+    matcher.match(c, a)
+    keep_points(matcher, a, matcher.match(a, c))
+    assert_same(matcher.match(a, b), first)
+    # An image that was matched with C before it met B for the first time.
+    again = matcher.extract(image_a)
+    matcher.match(again, c)
+    assert_same(matcher.match(again, b), first)
 
 
 @every_matcher
@@ -148,6 +161,7 @@ def test_a_place_of_image_0_keeps_its_cell_whatever_image_1_is(name):
     place = {}
     for shift in (0, 3, 7):
         matches = matcher.match(features0, matcher.extract(np.roll(image, shift, axis=1)))
+        features0 = keep_points(matcher, features0, matches)
         assert len(matches)
         for cell, point in zip(matches.cell0.tolist(), matches.keypoints0.tolist(), strict=True):
             if cell >= 0:
@@ -161,11 +175,34 @@ def test_an_unknown_matcher_is_answered_with_the_nearest_and_the_list():
         create_matcher(MatcherConfig(name='gmc'))
 
 
-def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch):
-    entry = importlib.metadata.EntryPoint('ours', 'loftr_ros.config:MatcherConfig.__repr__', 'loftr_ros.matchers')
-    monkeypatch.setattr('loftr_ros.matchers.entry_points', lambda group: [entry] if group == entry.group else [])
-    assert matcher_names()[-1] == 'ours'
-    assert "name='ours'" in create_matcher(MatcherConfig(name='ours', subpixel='none'))
+def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch, tmp_path):
+    (tmp_path / 'their_package.py').write_text(
+        'import numpy as np\n'
+        'from loftr_ros.datatypes import Matches\n'
+        'class Theirs:\n'
+        '    def __init__(self, config):\n'
+        '        self.name, self.most = config.name, config.max_matches\n'
+        '    def extract(self, image):\n'
+        '        return image.shape\n'
+        '    def match(self, shape0, shape1):\n'
+        '        points = np.arange(2 * self.most).reshape(-1, 2) + 20\n'
+        '        return Matches(points, points + 1, *3 * [np.ones(self.most)])\n'
+    )
+    (tmp_path / 'theirs-1.0.dist-info').mkdir()
+    (tmp_path / 'theirs-1.0.dist-info' / 'METADATA').write_text('Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n')
+    (tmp_path / 'theirs-1.0.dist-info' / 'entry_points.txt').write_text(
+        '[loftr_ros.matchers]\ntheirs = their_package:Theirs\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert matcher_names()[-1] == 'theirs'
+    for subpixel in ('none', 'lucas_kanade'):
+        matcher = create_matcher(MatcherConfig(name='theirs', max_matches=3, subpixel=subpixel))
+        flat = np.zeros((60, 80), np.uint8)
+        matches = match_images(matcher, flat, flat)
+        assert matcher.name == 'theirs' and matches.keypoints1.tolist() == [[21, 22], [23, 24], [25, 26]]
+        # It has no `keep_points`, so the front end goes on with its features.
+        assert keep_points(matcher.matcher if subpixel != 'none' else matcher, (60, 80), matches) == (60, 80)
 
 
 def test_importing_the_table_does_not_import_torch():

@@ -13,10 +13,10 @@ from importlib.metadata import entry_points
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError
-from loftr_ros.matchers.base import Features, Matcher, match_images
+from loftr_ros.matchers.base import Features, Matcher, keep_points, match_images
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
-__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
+__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'keep_points', 'match_images', 'matcher_names']
 
 MATCHERS = {
     # The small Efficient LoFTR that is shipped: its first weights.

@@ -25,8 +25,20 @@ class Matcher(Protocol):
         ...
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        """Return the matches of two images in their original pixels."""
+        """Return the matches of two images in their original pixels, whatever was matched before."""
         ...
+
+    # A matcher whose places in image 0 depend on image 1 may also have
+    # `keep_points(features0, matches) -> Features`, see `keep_points` below.
+
+
+def keep_points(matcher: Matcher, features0: Features, matches: Matches) -> Features:
+    """Return features of the same image 0 that, matched again, give the places in `matches` the same points.
+
+    So the points of a keyframe can be followed. `features0` stays as it is.
+    """
+    keep = getattr(matcher, 'keep_points', None)
+    return features0 if keep is None else keep(features0, matches)
 
 
 def match_images(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> Matches:

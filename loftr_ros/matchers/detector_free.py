@@ -264,8 +264,8 @@ class LoftrMatcher(DetectorFreeMatcher):
 class EfficientLoftrMatcher(DetectorFreeMatcher):
     """Efficient LoFTR (networks/efficient_loftr.py).
 
-    Which of the 64 pixels of a coarse cell is matched, the first match of an image decides: later ones keep to it, so
-    that the points of a keyframe can be followed. `cell0` numbers pixels. Weights of mode `optimized` give a similarity
+    Which of the 64 pixels of a coarse cell is matched depends on image 1, so `cell0` numbers pixels, and `keep_points`
+    is what makes the points of a keyframe stay. Weights of mode `optimized` give a similarity
     s without a bound, whose confidence is s / (s + 100): the official threshold of 25 is 0.2.
     """
 
@@ -277,12 +277,14 @@ class EfficientLoftrMatcher(DetectorFreeMatcher):
     def _fuse(self, network, dtype):
         return network.reparameterize()
 
-    def extract(self, image):
-        features = super().extract(image)
-        batch, rows, columns = features.maps.coarse.shape[:3]
-        chosen = torch.full((batch, rows * columns), -1, device=features.maps.coarse.device)
-        features.maps = features.maps._replace(chosen=chosen)
-        return features
+    def keep_points(self, features0: DetectorFreeFeatures, matches: Matches) -> DetectorFreeFeatures:
+        """Return features of image 0 whose cells with a match keep to its pixel; the other cells are free."""
+        pixels = torch.as_tensor(matches.cell0[matches.cell0 >= 0])
+        if not features0.numbers_hold or not len(pixels):
+            return features0
+        columns = features0.image.pixels.shape[1]
+        fixed = features0.maps.fix(pixels % columns, pixels // columns)
+        return dataclasses.replace(features0, maps=fixed)
 
     def _mask(self, image, rows, columns):
         cell = efficient_loftr.CELL

@@ -15,7 +15,7 @@ import numpy as np
 
 from loftr_ros.datatypes import Matches
 from loftr_ros.image import to_grey
-from loftr_ros.matchers.base import Matcher
+from loftr_ros.matchers.base import Matcher, keep_points
 
 RADIUS = 5
 """A patch has 11 x 11 pixels: as on KITTI 7 to 15 do equally well, and fewer see less of a change of scale."""
@@ -91,6 +91,9 @@ class SubpixelMatcher:
         )
         sigma = np.where(refined.sure, refined.sigma_px, matches.sigma_px)
         return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma, correlation=refined.correlation)
+
+    def keep_points(self, features0: SubpixelFeatures, matches: Matches) -> SubpixelFeatures:
+        return dataclasses.replace(features0, features=keep_points(self.matcher, features0.features, matches))
 
 
 def lucas_kanade(

@@ -43,9 +43,18 @@ class Features(NamedTuple):
     coarse: Tensor  # (B, H / 8, W / 8, C3), after the first self-attention
     pyramid: Pyramid
     valid: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
-    # (B, H W / 64) int64 pixel of each cell that its first match chose, -1 before; `match` as image 0 keeps to it and
-    # fills it in, so that the points of a keyframe stay where they are. None: every match chooses anew.
-    chosen: Tensor | None = None
+    # (B, H W / 64) int64 pixel of each cell's window that a match as image 0 must take, -1 where free; None: all free
+    fixed: Tensor | None = None
+
+    def fix(self, x: Tensor, y: Tensor) -> Features:
+        """Return features of which the pixels x, y (N,) int64 of one image are fixed, beside those that are already."""
+        batch, rows, columns = self.coarse.shape[:3]
+        device = self.coarse.device
+        free = torch.full((batch, rows * columns), -1, device=device)
+        fixed = free if self.fixed is None else self.fixed.clone()
+        x, y = x.to(device) + CELL // 2, y.to(device) + CELL // 2  # windows begin half a cell before their cell
+        fixed[:, y // CELL * columns + x // CELL] = y % CELL * CELL + x % CELL
+        return self._replace(fixed=fixed)
 
 
 class MatchedPoints(NamedTuple):
@@ -144,11 +153,8 @@ class EfficientLoFTR(nn.Module):
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
         nearest_neighbours = match_raw_similarity if self.mode == 'optimized' else match_dual_softmax
         coarse = most_confident(nearest_neighbours(similarity, threshold, eligible0, eligible1), max_matches)
-        fixed0 = None if features0.chosen is None else features0.chosen[coarse.batch_index, coarse.cell0]
+        fixed0 = None if features0.fixed is None else features0.fixed[coarse.batch_index, coarse.cell0]
         fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse, fixed0)
-        if fixed0 is not None:
-            x, y = fine.pixel0.long().unbind(1)
-            features0.chosen[coarse.batch_index, coarse.cell0] = y * CELL + x
         corner0 = _place(coarse.cell0, coarse0.shape[2])
         corner1 = _place(coarse.cell1, coarse1.shape[2])
         return MatchedPoints(*coarse[:3], corner0 + fine.pixel0, corner1 + fine.pixel1, coarse.confidence, fine.sigma)

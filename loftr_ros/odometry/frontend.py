@@ -9,7 +9,7 @@ import numpy as np
 
 from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, Matches, PoseFailure, PoseStatus, RelativePose, Scale
-from loftr_ros.matchers.base import Features, Matcher
+from loftr_ros.matchers.base import Features, Matcher, keep_points
 from loftr_ros.pose import estimate_relative_pose
 
 CELL_BITS = 32
@@ -92,6 +92,7 @@ class FrontEnd:
             return None
         keyframe = self._keyframe
         matches = self.matcher.match(keyframe.features, features)
+        keyframe.features = keep_points(self.matcher, keyframe.features, matches)
         result = self._result(keyframe.frame, frame, keyframe.number, number, matches, time.perf_counter() - started)
         if self._is_worn_out(keyframe, result.pose):
             self._keyframe = _Keyframe(frame, features, number)
