@@ -1,6 +1,7 @@
 """Bags of every storage that this file writes with rosbags, and one real recording with old type names."""
 
 import sqlite3
+import struct
 import sys
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from loftr_ros.errors import InputError, MissingDependencyError
-from loftr_ros.evaluation.bags import bag_topics, is_bag, read_bag
+from loftr_ros.evaluation import bag_types
+from loftr_ros.evaluation.bag_storage import MCAP_MAGIC
+from loftr_ros.evaluation.bags import bag_topics, is_bag, open_bag, read_bag
 
 rosbags = pytest.importorskip('rosbags')
 
@@ -122,6 +125,18 @@ def test_a_ros1_bag_opens_and_its_messages_become_cdr(tmp_path):
     assert STORE.deserialize_cdr(data, 'std_msgs/msg/String').data == 'old'
 
 
+def test_a_header_of_ros1_keeps_its_stamp_and_loses_its_number(tmp_path):
+    store = get_typestore(Stores.ROS1_NOETIC)
+    time, header = store.types['builtin_interfaces/msg/Time'], store.types['std_msgs/msg/Header']
+    message = header(seq=7, stamp=time(sec=5, nanosec=6), frame_id='cam')
+    with Writer1(tmp_path / 'one.bag') as writer:
+        connection = writer.add_connection('/h', 'std_msgs/msg/Header', typestore=store)
+        writer.write(connection, 5, store.serialize_ros1(message, connection.msgtype))
+    ((*_, data),) = read_bag(tmp_path / 'one.bag', serialized=True)
+    read = STORE.deserialize_cdr(data, 'std_msgs/msg/Header')
+    assert (read.stamp.sec, read.stamp.nanosec, read.frame_id) == (5, 6, 'cam')
+
+
 @pytest.mark.skipif(not SAMPLE.is_file(), reason=f'needs {SAMPLE.parent}')
 def test_a_recording_with_old_type_names_opens():
     assert bag_topics(SAMPLE)['/image'] == 'sensor_msgs/msg/Image'
@@ -157,22 +172,124 @@ def test_an_empty_bag_says_so(tmp_path):
         bag_topics(bag)
 
 
-def test_an_unknown_storage_says_what_can_be_read(bag):
-    metadata = bag / 'metadata.yaml'
-    text = metadata.read_text()
-    metadata.write_text(text.replace('storage_identifier: sqlite3', 'storage_identifier: rocks').replace(
-        'storage_identifier: mcap', 'storage_identifier: rocks'))  # fmt: skip
-    assert 'rocks' in metadata.read_text()
-    with pytest.raises(InputError, match=r'rocks.*sqlite3 or mcap'):
-        bag_topics(bag)
-
-
 @pytest.mark.parametrize('content', [b'', b'not a database' * 100])
-def test_a_broken_file_is_refused_with_the_remedy(tmp_path, content):
+def test_a_file_that_begins_like_no_bag_says_what_can_be_read(tmp_path, content):
     for name in ('broken.db3', 'broken.mcap', 'broken.bag'):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match='reindex'):
+        with pytest.raises(InputError, match='needs rosbag2'):
             bag_topics(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda text: text.replace('offered_qos_profiles: []', 'offered_qos_profiles: [{reliability: best_effort}]'),
+        lambda text: text.replace('storage_identifier: ', 'storage_identifier: rocks_'),
+        lambda text: text.replace('std_msgs/msg/String', 'std_msgs/msg/Int8'),
+        lambda text: text.replace('bag.', 'old_name.'),
+        lambda text: 'rosbag2_bagfile_information: [',
+        lambda text: '',
+    ],
+    ids=['qos', 'storage', 'type', 'renamed', 'no yaml', 'empty'],
+)
+def test_metadata_unlike_the_storage_loses_nothing(bag, change):
+    metadata = bag / 'metadata.yaml'
+    before = metadata.read_text()
+    metadata.write_text(change(before))
+    assert metadata.read_text() != before
+    check_contents(bag)
+
+
+def test_profiles_come_from_metadata_where_it_has_them(bag):
+    metadata = bag / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace(
+        'offered_qos_profiles: []', 'offered_qos_profiles: [{durability: transient_local}]'))  # fmt: skip
+    with open_bag(bag) as opened:
+        assert [topic.qos for topic in opened.topics.values()] == 2 * [[{'durability': 'transient_local'}]]
+
+
+def mcap(path, channels, messages, profile='ros2'):
+    """An MCAP file without index.
+
+    Args:
+        channels: (topic, type, schema, definition, encoding) of each.
+        messages: (channel from 1, stamp, data).
+    """
+
+    def text(value):
+        return struct.pack('<I', len(value)) + value.encode()
+
+    def record(kind, body):
+        return bytes([kind]) + struct.pack('<Q', len(body)) + body
+
+    content = MCAP_MAGIC + record(1, text(profile) + text('test'))
+    for number, (topic, name, schema, definition, encoding) in enumerate(channels, 1):
+        content += record(3, struct.pack('<H', number) + text(name) + text(schema) + text(definition))
+        content += record(4, struct.pack('<HH', number, number) + text(topic) + text(encoding) + text(''))
+    for channel, stamp_ns, data in messages:
+        content += record(5, struct.pack('<HIQQ', channel, 0, stamp_ns, stamp_ns) + data)
+    path.write_bytes(content + record(15, bytes(4)) + record(2, bytes(20)) + MCAP_MAGIC)
+    return path
+
+
+TEXT = ('/text', 'std_msgs/msg/String', 'ros2msg', 'string data', 'cdr')
+X = b'\0\1\0\0\2\0\0\0x\0'
+
+
+def test_a_file_without_index_and_out_of_order_is_read_in_the_order_of_its_stamps(tmp_path):
+    path = mcap(tmp_path / 'a.mcap', [TEXT], [(1, 1, X), (1, 4, X), (1, 3, X)], profile='')
+    assert [(stamp, message.data) for _, _, stamp, message in read_bag(path)] == [(1, 'x'), (3, 'x'), (4, 'x')]
+
+
+@pytest.mark.parametrize(('schema', 'encoding'), [('protobuf', 'protobuf'), ('jsonschema', 'json'), ('', 'cbor')])
+def test_a_topic_that_is_not_of_ros_leaves_the_others(tmp_path, schema, encoding):
+    path = mcap(tmp_path / 'a.mcap', [TEXT, ('/p', 'foxglove.Log', schema, '{}', encoding)], [(1, 1, X), (2, 2, b'?')])
+    assert [row[0] for row in read_bag(path)] == ['/text']
+    with pytest.raises(InputError, match=f'/p cannot be read.*{encoding}'):
+        read_bag(path, topics=['/p'])
+    with pytest.raises(InputError, match=f'no topic that can be read.*{encoding}'):
+        read_bag(mcap(path, [('/p', 'foxglove.Log', schema, '{}', encoding)], [(1, 2, b'?')]))
+
+
+def test_a_definition_that_cannot_be_read_leaves_the_others(tmp_path):
+    event = ('/add', 'a_interfaces/srv/Add_Event', 'ros2msg', '=' * 80 + '\nSRV: a\nint64 a\n---\nint64 sum\n', 'cdr')
+    path = mcap(tmp_path / 'a.mcap', [TEXT, event], [(1, 1, X), (2, 2, X)])
+    assert [row[3].data for row in read_bag(path, topics=['/text'])] == ['x']
+    assert [row[3] for row in read_bag(path, serialized=True)] == [X, X]
+    with pytest.raises(InputError, match=r'definition of a_interfaces/srv/Add_Event.*cannot be read'):
+        list(read_bag(path, topics=['/add']))
+
+
+def test_a_second_type_on_a_topic_is_not_read_as_the_first(tmp_path):
+    number = ('/text', 'std_msgs/msg/Int8', 'ros2msg', 'int8 data', 'cdr')
+    path = mcap(tmp_path / 'a.mcap', [TEXT, number], [(1, 1, X), (2, 2, b'\0\1\0\0\7')])
+    assert [(row[1], row[2]) for row in read_bag(path)] == [('std_msgs/msg/String', 1)]
+    with open_bag(path) as opened:
+        assert 'std_msgs/msg/Int8' in opened.unreadable['/text']
+
+
+def test_a_damaged_message_is_answered_in_words(tmp_path):
+    path = mcap(tmp_path / 'a.mcap', [TEXT], [(1, 1, X[:6])])
+    with pytest.raises(InputError, match=r'std_msgs/msg/String is damaged'):
+        list(read_bag(path))
+
+
+@pytest.mark.parametrize('cure', ['mcap recover', 'recover" | sqlite3', 'rosbag reindex'])
+def test_a_recording_that_was_cut_short_names_the_cure_of_its_format(tmp_path, cure):
+    store = get_typestore(Stores.ROS1_NOETIC if 'rosbag' in cure else Stores.LATEST)
+    plugin = StoragePlugin.MCAP if 'mcap' in cure else StoragePlugin.SQLITE3
+    path = tmp_path / 'one.bag'
+    with Writer1(path) if 'rosbag' in cure else Writer(path, version=9, storage_plugin=plugin) as writer:
+        connection = writer.add_connection('/t', 'std_msgs/msg/String', typestore=store)
+        serialize = store.serialize_ros1 if 'rosbag' in cure else store.serialize_cdr
+        for stamp_ns in range(1, 2001):
+            message = store.types['std_msgs/msg/String'](data='x' * 50)
+            writer.write(connection, stamp_ns, serialize(message, connection.msgtype))
+    file = storage_file(path) if path.is_dir() else path
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 8 // 10])
+    with pytest.raises(InputError) as raised:
+        list(read_bag(file))
+    assert cure in str(raised.value)
 
 
 def test_what_is_no_bag_is_told_apart(tmp_path):
@@ -184,6 +301,7 @@ def test_what_is_no_bag_is_told_apart(tmp_path):
 
 
 def test_without_rosbags_the_remedy_is_named(bag, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'rosbags.highlevel', None)
+    monkeypatch.setitem(sys.modules, 'rosbags', None)
+    bag_types._library.cache_clear()
     with pytest.raises(MissingDependencyError, match='pip install rosbags'):
-        bag_topics(bag)
+        list(read_bag(bag))

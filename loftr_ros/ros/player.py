@@ -168,6 +168,10 @@ class BagPlayer(_Player):
     def __init__(self, node: Node, options):
         super().__init__(node, options)
         self._published = dict.fromkeys(bags.bag_topics(options.source), 0)
+        with bags.open_bag(options.source) as bag:
+            bag.check(None)
+            for topic, reason in bag.unreadable.items():
+                node.get_logger().warning(f'{topic} is not played: {reason}')
         for topic, message_type in bags.bag_topics(options.source).items():
             try:
                 package, _, name = message_type.replace('/msg/', '/').partition('/')
