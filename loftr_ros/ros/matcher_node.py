@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = threading.Event()
     for number in SIGNALS:
         signal.signal(number, lambda *_: stopped.set())
-    executor = MultiThreadedExecutor(num_threads=2)
+    executor = _Executor(num_threads=2)
     executor.add_node(node)
     while not stopped.is_set() and rclpy.ok():
         executor.spin_once(timeout_sec=0.2)
@@ -246,6 +246,13 @@ def main(arguments: list[str] | None = None) -> int:
     node.destroy_node()
     rclpy.try_shutdown()
     return 0
+
+
+class _Executor(MultiThreadedExecutor):
+    def shutdown(self, *arguments, **keywords) -> bool:
+        """End the callbacks in work first: rclpy's destroys at once what they use at their end, and says so."""
+        self._executor.shutdown(wait=True)
+        return super().shutdown(*arguments, **keywords)
 
 
 def leave_on_signal() -> None:
