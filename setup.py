@@ -19,7 +19,8 @@ setup(
     package_data={'loftr_ros.weights': ['data/*.safetensors']},
     install_requires=[
         'matplotlib',
-        'numpy>=1.26',
+        'mcap>=1.2',
+        'numpy>=1.21',
         'opencv-python-headless>=4.5',
         'poselib>=2.0.5',
         'PyYAML',

@@ -161,7 +161,7 @@ def undistort_with_jacobian(camera: Camera, pixels) -> tuple[np.ndarray, np.ndar
             image, jacobian = _distort(camera, normalised)
             step = _solve_2x2(jacobian, distorted - image)
             normalised = normalised + step
-            if not np.nanmax(np.abs(step), initial=0.0) > 1e-15:
+            if not np.max(np.abs(step), initial=0.0, where=np.isfinite(step)) > 1e-15:
                 break
         image, jacobian = _distort(camera, normalised)
         error_px = np.linalg.norm((image - distorted) @ camera.matrix[:2, :2].T, axis=1)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from importlib import import_module, metadata
 
+REQUIREMENTS = 'pip install -r requirements.txt'
 PACKAGES = (
-    # import name, distribution name, what for, needed, remedy
-    ('numpy', 'numpy', 'everything', True, 'pip install numpy'),
-    ('cv2', 'opencv-python', 'images', True, 'apt install python3-opencv, or pip install opencv-python'),
-    ('torch', 'torch', 'the matchers', True, 'pip install torch (torch==2.13.0 is a build without CUDA)'),
-    ('safetensors', 'safetensors', 'weights of the networks', False, 'pip install safetensors'),
-    ('yaml', 'PyYAML', 'parameter files', True, 'pip install PyYAML'),
-    ('poselib', 'poselib', 'the relative pose', True, 'pip install poselib'),
-    ('matplotlib', 'matplotlib', 'plots', False, 'pip install matplotlib'),
-    ('tqdm', 'tqdm', 'progress bars', False, 'pip install tqdm'),
-    ('rosbags', 'rosbags', 'reading bags without ROS', False, 'pip install rosbags'),
+    # import name, distribution name, oldest version, what for, needed, remedy
+    ('numpy', 'numpy', '1.21', 'everything', True, 'pip install numpy'),
+    ('cv2', 'opencv-python', '4.5', 'images', True, 'apt install python3-opencv, or pip install opencv-python'),
+    ('torch', 'torch', '2.1', 'the matchers', True, f'{REQUIREMENTS} (torch==2.13.0 is a build without CUDA)'),
+    ('safetensors', 'safetensors', '0.4', 'weights of the networks', True, REQUIREMENTS),
+    ('yaml', 'PyYAML', '5.4', 'parameter files', True, 'pip install PyYAML'),
+    ('poselib', 'poselib', '2.0.5', 'the relative pose', True, REQUIREMENTS),
+    ('matplotlib', 'matplotlib', '3.5', 'plots', False, 'pip install matplotlib'),
+    ('tqdm', 'tqdm', '4.57', 'progress bars', False, 'pip install tqdm'),
+    ('rosbags', 'rosbags', '0.11', 'reading bags', False, 'pip install rosbags'),
+    ('mcap', 'mcap', '1.2', 'reading bags of the storage mcap', False, 'pip install mcap'),
 )
 
 
@@ -39,16 +42,24 @@ def run(options) -> int:
     return int(any(missing))
 
 
-def _report_package(module: str, distribution: str, purpose: str, needed: bool, remedy: str) -> bool:
+def _report_package(module: str, distribution: str, oldest: str, purpose: str, needed: bool, remedy: str) -> bool:
+    word = 'MISSING' if needed else 'absent'
     try:
         version = getattr(import_module(module), '__version__', None) or metadata.version(distribution)
     except Exception as error:  # a broken build raises anything at import
-        word = 'MISSING' if needed else 'absent'
         reason = '' if isinstance(error, ModuleNotFoundError) else f' ({type(error).__name__}: {error})'
         print(f'{module:<13} {word}: for {purpose}; {remedy}{reason}')
         return not needed
+    if _numbers(version) < _numbers(oldest):
+        print(f'{module:<13} {word}: {version} is too old for {purpose}, {oldest} or later is needed; {remedy}')
+        return not needed
     print(f'{module:<13} {version}')
     return True
+
+
+def _numbers(version: str) -> list[int]:
+    """Return the leading numbers of a version: [2, 13, 0] of 2.13.0+cpu."""
+    return [int(number) for number in re.match(r'[\d.]*', version)[0].split('.') if number]
 
 
 def _report_device() -> None:
@@ -69,7 +80,8 @@ def _report_ros() -> bool:
         import_module('rclpy')
     except Exception as error:
         print(f'rclpy         MISSING ({type(error).__name__}: {error}); source /opt/ros/DISTRO/setup.bash,')
-        print('              or run `make build` in the checkout and `. scripts/environment.sh`')
+        print('              in a virtual environment made with --system-site-packages, or run `make build` in the')
+        print('              checkout and `. scripts/environment.sh`')
         return False
     report = import_module('loftr_ros.ros.report')
     for line in report.describe():
