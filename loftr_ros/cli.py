@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         # A command module imports torch and ROS only when it runs, so that --help works without them.
         command = import_module(module)
         command.add_arguments(subparsers.add_parser(name, help=summary, description=command.__doc__))
+    arguments, ros_arguments = split_ros_arguments(sys.argv[1:] if arguments is None else list(arguments))
     options = parser.parse_args(arguments)
+    if ros_arguments and options.command != 'play':
+        parser.error('--ros-args are for play, which is a ROS node')
+    options.ros_arguments = ros_arguments
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format='%(levelname)s %(name)s: %(message)s'
     )
@@ -40,6 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     except LoftrRosError as error:
         print(f'loftr_ros {options.command}: {error}', file=sys.stderr)
         return 1
+
+
+def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments of a command, and those from --ros-args to `--` or the end."""
+    if '--ros-args' not in arguments:
+        return arguments, []
+    start = arguments.index('--ros-args')
+    end = arguments.index('--', start) if '--' in arguments[start:] else len(arguments)
+    return arguments[:start] + arguments[end + 1 :], arguments[start:end]
 
 
 if __name__ == '__main__':

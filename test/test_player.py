@@ -11,10 +11,15 @@ rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime  # noqa: E402
+from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 
+from loftr_ros import cli  # noqa: E402
 from loftr_ros.datatypes import Camera  # noqa: E402
 from loftr_ros.evaluation import bags  # noqa: E402
 from loftr_ros.evaluation.calibration import camera_to_yaml  # noqa: E402
@@ -87,6 +92,72 @@ def test_a_bag_with_old_type_names_is_played_with_the_camera_info_that_it_lacks(
     assert len(image.data) == 640 * 480 * 3 and len(heard[compressed_topic][-1].data) > 1000
     assert stamp_ns(info.header) == stamp_ns(image.header) and info.header.frame_id == image.header.frame_id
     assert info.k[0] == 500 and info.width == 640
+
+
+def string_bag(folder, topics, profiles=()):
+    """A bag with a text on each topic: {topic: (message type, message)}."""
+    store = get_typestore(Stores.LATEST)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic in topics:
+            added = writer.add_connection(
+                topic, 'std_msgs/msg/String', typestore=store, offered_qos_profiles=list(profiles)
+            )
+            for stamp_ns in (1, 2, 3):
+                text = store.types['std_msgs/msg/String'](data=topic)
+                writer.write(added, stamp_ns, store.serialize_cdr(text, added.msgtype))
+    return folder
+
+
+def test_latched_topics_are_played_latched_and_remapped(tmp_path):
+    zero = QosTime(0, 0)
+    latched = Qos(
+        QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, zero, zero,
+        QosLiveliness.AUTOMATIC, zero, False,
+    )  # fmt: skip
+    bag = string_bag(tmp_path / 'bag', ['/robot_description'], [latched])
+    listener = Listener(tmp_path, {})
+    listener.messages['/other'] = []
+    profile = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    listener.node.create_subscription(String, '/other', listener.messages['/other'].append, profile)
+    heard = listener.hear(bag, '--wait', '1', '--ros-args', '-r', '/robot_description:=/other')
+    assert [message.data for message in heard['/other']] == ['/robot_description'] * 3
+
+
+def test_topics_can_be_chosen_and_a_wrong_name_is_answered_with_those_of_the_bag(tmp_path, capsys):
+    bag = string_bag(tmp_path / 'bag', ['/a', '/b', '/c'])
+    assert cli.main(['play', str(bag), '--topics', '/a', '/c']) == 0
+    assert 'published /a 3, /c 3 of bag' in capsys.readouterr().out
+    assert cli.main(['play', str(bag), '--topics', '/x']) == 1
+    assert 'no topic /x; it has /a, /b, /c' in capsys.readouterr().err
+
+
+def test_a_recorded_clock_gives_way_to_clock_and_an_illegal_name_is_passed_over(tmp_path, capfd):
+    bag = string_bag(tmp_path / 'bag', ['/clock', '/a', '/1 wrong'])
+    assert cli.main(['play', str(bag), '--clock']) == 0
+    captured = capfd.readouterr()
+    assert 'published /a 3 of bag' in captured.out
+    assert '/clock is not played' in captured.err and '/1 wrong is not played: its name' in captured.err
+
+
+def test_the_outputs_of_a_matcher_node_are_not_played_unless_named(tmp_path, capfd):
+    store = get_typestore(Stores.LATEST)
+    store.register(get_types_from_msg('string data\n', 'loftr_ros/msg/Matches'))
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in (('/matcher/matches', 'loftr_ros/msg/Matches'), ('/a', 'std_msgs/msg/String')):
+            added = writer.add_connection(topic, kind, typestore=store)
+            writer.write(added, 1, store.serialize_cdr(store.types[kind](data='x'), kind))
+    assert cli.main(['play', str(tmp_path / 'bag')]) == 0
+    assert 'published /a 1 of bag' in capfd.readouterr().out
+    # Asked for, it meets the installed type, which is another one here.
+    assert cli.main(['play', str(tmp_path / 'bag'), '--topics', '/matcher/matches']) == 1
+    assert 'has the fields data in the bag' in capfd.readouterr().err
+
+
+def test_options_of_the_other_kind_of_source_are_refused(drive, tmp_path, capsys):
+    assert cli.main(['play', str(drive), '--topics', '/a']) == 1
+    assert '--topics is only for bags' in capsys.readouterr().err
+    assert cli.main(['play', str(string_bag(tmp_path / 'bag', ['/a'])), '--compressed']) == 1
+    assert '--compressed is only for folders of images' in capsys.readouterr().err
 
 
 def test_a_stereo_folder_is_played_on_the_topics_of_the_node_in_recorded_time(drive, tmp_path):

@@ -1,7 +1,8 @@
 """Publish images with camera_info as a camera driver would, or the messages of a rosbag.
 
 SOURCE is a rosbag (folder, .db3, .mcap), a folder of images, a sequence that `loftr_ros demo` wrote, or a data set
-folder (KITTI odometry, EuRoC, TartanAir, TUM RGB-D).
+folder (KITTI odometry, EuRoC, TartanAir, TUM RGB-D). Topics of a bag have the recorded quality of service; outputs of a
+matcher node in it are not played. What follows --ros-args goes to ROS, for example -r /image:=/camera/image_rect.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def add_arguments(parser) -> None:
         help='calibration files of the cameras where the source has none: of a sequence in order; of a bag TOPIC=YAML, '
         'or one for each camera, told by the words of their names (left.yaml for /left/image_raw)',
     )
+    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC', help='play only these topics of a bag')
     parser.add_argument(
         '--rate', type=float, default=0.0, help='images a second; of a bag: speed factor; 0: as recorded'
     )

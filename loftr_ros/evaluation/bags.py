@@ -1,35 +1,42 @@
-"""Read rosbags without ROS: rosbag2 (sqlite3, mcap; a folder or a bare file) and ROS 1 .bag."""
+"""Read rosbags without ROS: rosbag2 (sqlite3, MCAP; a folder or a bare file) and ROS 1 .bag.
+
+What can be read is read. A topic, a definition or a file that cannot is passed over with one warning.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import heapq
 import logging
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
-import yaml
+from loftr_ros.errors import InputError, MissingDependencyError
+from loftr_ros.evaluation.bag_storage import ZSTD_MAGIC, Channel, Storage, open_storage, unreadable
 
-from loftr_ros.errors import InputError, LoftrRosError, MissingDependencyError
-from loftr_ros.evaluation import bag_types
-from loftr_ros.evaluation.bag_storage import (
-    MCAP_MAGIC,
-    ROS1_MAGIC,
-    SQLITE_MAGIC,
-    ZSTD_MAGIC,
-    Channel,
-    McapFile,
-    SqliteFile,
-    cut_short,
-    zstd,
-)
-
-SUFFIXES = ('.db3', '.mcap', '.bag', '.db3.zstd', '.mcap.zstd')
-
+SUFFIXES = ('.db3', '.mcap', '.bag')
+HEADER = 'std_msgs/msg/Header'
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Topic:
+    """A topic of a bag.
+
+    Args:
+        message_type: as in 'sensor_msgs/msg/Image'.
+        count: number of messages.
+        is_reliable: whether a publisher offered reliable delivery; True when the bag does not say.
+        is_latched: whether a publisher kept its last messages for those who subscribe later (transient local).
+    """
+
+    name: str
+    message_type: str
+    count: int
+    is_reliable: bool
+    is_latched: bool
 
 
 def is_bag(path) -> bool:
@@ -37,13 +44,13 @@ def is_bag(path) -> bool:
     path = Path(path)
     if path.is_dir():
         return (path / 'metadata.yaml').is_file() or bool(_bare_files(path))
-    return path.is_file() and path.name.endswith(SUFFIXES)
+    return path.is_file() and path.suffix in SUFFIXES
 
 
 def bag_topics(path) -> dict[str, str]:
     """Return the message type of every topic of a bag that can be read, as in 'sensor_msgs/msg/Image'."""
     with open_bag(path) as bag:
-        return {name: topic.type for name, topic in bag.topics.items()}
+        return {name: topic.message_type for name, topic in bag.topics.items()}
 
 
 def read_bag(
@@ -56,16 +63,17 @@ def read_bag(
         serialized: give the CDR bytes instead of a message, to publish any type without knowing it. Otherwise messages
             are dataclasses of rosbags with ROS's field names; arrays of numbers are numpy arrays.
     """
-    with open_bag(path) as bag:
-        bag.check(topics)
-    return _messages(path, topics, serialized)
+    wanted = None if topics is None else set(topics)
+    available = bag_topics(path)
+    if wanted is not None and not wanted <= set(available):
+        missing = ', '.join(sorted(wanted - set(available)))
+        raise InputError(f'{path} has no topic {missing}; it has {", ".join(available)}')
+    return _messages(path, wanted, serialized)
 
 
-def _messages(path, topics, serialized: bool) -> Iterator[tuple[str, str, int, object]]:
+def _messages(path, wanted: set[str] | None, serialized: bool) -> Iterator[tuple[str, str, int, object]]:
     with open_bag(path) as bag:
-        for name, stamp_ns, data in bag.messages(topics):
-            topic = bag.topics[name]
-            yield name, topic.type, stamp_ns, topic.cdr(data) if serialized else topic.message(data)
+        yield from bag.messages(wanted, serialized)
 
 
 def full_type_name(name: str) -> str:
@@ -74,212 +82,271 @@ def full_type_name(name: str) -> str:
     return name if '/' in rest else f'{package}/msg/{rest}'
 
 
-@dataclass
-class Topic:
-    """A topic of a bag.
-
-    Args:
-        qos: the profiles that its publishers offered, as metadata.yaml has them; empty where none was recorded.
-    """
-
-    name: str
-    type: str
-    encoding: str
-    definition: bag_types.Definition
-    qos: list[dict] = field(default_factory=list)
-
-    def cdr(self, data: bytes) -> bytes:
-        """Return a message as ROS 2 publishes it."""
-        if data[:4] == ZSTD_MAGIC and self.encoding == 'cdr':  # compressed one by one; CDR begins with a zero
-            data = zstd().decompress(data)
-        return bytes(data) if self.encoding == 'cdr' else self.definition.cdr_from_ros1(data)
-
-    def message(self, data: bytes):
-        """Return a message as a dataclass of rosbags."""
-        return self.definition.message(self.cdr(data))
-
-
-class Bag:
-    """An open bag.
-
-    Args:
-        topics: those that can be read, by name.
-        unreadable: the others, with the reason.
-    """
-
-    def __init__(self, path: Path, files: list, qos: dict[str, list]):
-        self.path = path
-        self._files = files
-        self.topics: dict[str, Topic] = {}
-        self.unreadable: dict[str, str] = {}
-        for channel in sorted((c for file in files for c in file.channels), key=lambda c: c.topic):
-            self._add(channel, qos)
-
-    def _add(self, channel: Channel, qos: dict[str, list]) -> None:
-        name, type_name = channel.topic, full_type_name(channel.type)
-        if channel.encoding not in ('cdr', 'ros1') or not channel.type:
-            kind = channel.schema or channel.encoding or 'no schema'
-            self.unreadable[name] = (
-                f'its messages are {channel.encoding or kind} of {channel.type or kind}, not CDR of ROS'
-            )
-            return
-        known = self.topics.get(name)
-        if known is None:
-            definition = bag_types.Definition(type_name, channel.schema, channel.definition)
-            profiles = qos[name] if name in qos else _profiles(channel.qos)
-            self.topics[name] = Topic(name, type_name, channel.encoding, definition, profiles)
-        elif (known.type, known.encoding) != (type_name, channel.encoding):
-            self.unreadable[name] = f'recorded as {known.type} and as {type_name}; only the first is read'
-        elif name not in qos:
-            known.qos.extend(_profiles(channel.qos))
-
-    def check(self, topics: Collection[str] | None) -> None:
-        """Raise InputError where a topic is not there to be read."""
-        for name in sorted(set(topics or ()) - set(self.topics)):
-            if name in self.unreadable:
-                raise InputError(f'{self.path}: {name} cannot be read: {self.unreadable[name]}')
-            raise InputError(f'{self.path} has no topic {name}; it has {", ".join(self.topics)}')
-        if not self.topics:
-            reasons = '; '.join(f'{name}: {reason}' for name, reason in self.unreadable.items())
-            raise InputError(f'{self.path} has no topic that can be read ({reasons or "it has none"})')
-
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
-        """Yield (topic, stamp [ns], data as recorded) in the order of the stamps."""
-        wanted = set(self.topics if topics is None else topics)
-        yield from heapq.merge(*(self._of_file(file, wanted) for file in self._files), key=lambda row: row[1])
-
-    def _of_file(self, file, wanted: set[str]) -> Iterator[tuple[str, int, bytes]]:
-        names = {
-            channel.id: channel.topic
-            for channel in file.channels
-            if channel.topic in wanted
-            and self.topics[channel.topic].type == full_type_name(channel.type)
-            and self.topics[channel.topic].encoding == channel.encoding
-        }
-        if names:
-            for channel, stamp_ns, data in file.messages(names):
-                yield names[channel], stamp_ns, data
-
-
-class Ros1File:
-    """A .bag file of ROS 1, read by rosbags."""
-
-    def __init__(self, path: Path):
-        try:
-            from rosbags.rosbag1 import Reader
-        except ImportError as error:
-            raise MissingDependencyError(f'reading {path} needs the package rosbags: pip install rosbags') from error
-        self.path = path
-        self._reader = Reader(path)
-        with self._in_words():
-            self._reader.open()
-        latched = [{'durability': 'transient_local', 'reliability': 'reliable'}]
-        self.channels = [
-            Channel(c.id, c.topic, c.msgtype, 'ros1', 'ros1msg', c.msgdef.data, latched if c.ext.latching else '')
-            for c in self._reader.connections
-        ]
-        self.is_empty = not self._reader.message_count
-
-    @contextlib.contextmanager
-    def _in_words(self):
-        try:
-            yield
-        except LoftrRosError:
-            raise
-        except Exception as error:  # damaged bytes make the library raise anything
-            raise InputError(
-                f'{cut_short(self.path, f"`rosbag reindex {self.path.name}` of ROS 1")} ({error})'
-            ) from error
-
-    def messages(self, ids: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (id of the channel, stamp [ns], data) in the order of the stamps."""
-        with self._in_words():
-            connections = [c for c in self._reader.connections if c.id in ids]
-            for connection, stamp_ns, data in self._reader.messages(connections):
-                yield connection.id, stamp_ns, bytes(data)
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._reader.close()
-
-
 @contextlib.contextmanager
 def open_bag(path) -> Iterator[Bag]:
-    """Open a bag that has messages."""
+    """Open a bag that has messages.
+
+    Raises:
+        InputError: it is none, nothing of it can be read, or it has no messages.
+    """
     path = Path(path)
     if not is_bag(path):
         found = 'a folder without one' if path.is_dir() else 'a file of another kind' if path.exists() else 'nothing'
         raise InputError(f'{path} is {found}; needs a rosbag: {", ".join(SUFFIXES)}, or a folder with metadata.yaml')
-    paths, qos = _folder(path) if path.is_dir() else ([path], {})
     with contextlib.ExitStack() as stack:
-        files = []
-        for file in paths:
-            files.append(_open_file(file, stack))
-            stack.callback(files[-1].close)
-        if all(file.is_empty for file in files):
-            raise InputError(f'{path} holds no messages; check with `ros2 bag info` that the topics were published')
-        yield Bag(path, files, qos)
+        metadata = _metadata(path) if path.is_dir() else {}
+        storages, failures = [], []
+        for file in _files(path, metadata):
+            try:
+                storages.append((file, stack.enter_context(open_storage(_decompressed(file, stack)))))
+            except InputError as error:
+                failures.append(error)
+        if not storages:
+            raise failures[0] if failures else InputError(f'{path} has no file that can be read')
+        for error in failures:
+            logger.warning('%s', error)
+        bag = Bag(path, storages, _profiles(metadata))
+        if not any(topic.count for topic in bag.topics.values()):
+            raise InputError(f'{path} holds no messages that can be read; check with `ros2 bag info` what is in it')
+        yield bag
 
 
-def _open_file(path: Path, stack: contextlib.ExitStack):
-    """Open a file of a bag as what its first bytes say."""
+class Bag:
+    """An open bag. `topics` is what can be read of it, by name."""
+
+    def __init__(self, path: Path, storages: list[tuple[Path, Storage]], profiles: dict[str, list]):
+        """Take the open files, and the quality of service of metadata.yaml, which users edit and rosbag2 obeys."""
+        self._path = path
+        self._storages = storages
+        self._types = _Types()
+        channels = [channel for _, storage in storages for channel in storage.channels.values()]
+        self._refused: dict[str, str] = {}
+        by_topic: dict[str, list[Channel]] = {}
+        for channel in channels:
+            reason = self._refusal(channel, by_topic.get(channel.topic))
+            if reason:
+                self._refused.setdefault(channel.topic, reason)
+            else:
+                by_topic.setdefault(channel.topic, []).append(channel)
+        for topic, reason in self._refused.items():
+            logger.warning('%s: %s is passed over: %s', path, topic, reason)
+        self.topics = {name: self._topic(name, own, profiles.get(name)) for name, own in sorted(by_topic.items())}
+
+    @staticmethod
+    def _refusal(channel: Channel, others: list[Channel] | None) -> str:
+        if channel.encoding not in ('cdr', 'ros1'):
+            return f'its messages are encoded as {channel.encoding!r}, needs cdr'
+        if not channel.message_type:
+            return 'it has no message type'
+        if others and full_type_name(others[0].message_type) != full_type_name(channel.message_type):
+            return f'it has two types, {others[0].message_type} and {channel.message_type}; only the first is read'
+        return ''
+
+    def _topic(self, name: str, channels: list[Channel], profile: list | None) -> Topic:
+        offered = profile if profile is not None else [p for c in channels for p in _parse_profiles(c.qos)]
+        kinds = [(str(p.get('reliability')).lower(), str(p.get('durability')).lower()) for p in offered]
+        return Topic(
+            name,
+            full_type_name(channels[0].message_type),
+            sum(channel.count for channel in channels),
+            not kinds or any(reliability not in ('best_effort', '2') for reliability, _ in kinds),
+            any(durability in ('transient_local', '1') for _, durability in kinds),
+        )
+
+    def fields(self, topic: str) -> dict[str, tuple[str, ...]]:
+        """Return the names of the fields of a topic's type and of all types in it; empty where the bag does not say."""
+        channel = next(c for _, storage in self._storages for c in storage.channels.values() if c.topic == topic)
+        parsed = self._types.parse(channel) or {}
+        return {name: tuple(field for field, _ in own[1]) for name, own in parsed.items()}
+
+    def messages(self, wanted: Collection[str] | None, serialized: bool) -> Iterator[tuple[str, str, int, object]]:
+        """Yield what `read_bag` yields.
+
+        Raises:
+            InputError: a file is broken further on, or a type is unknown to the bag and to the standard types.
+        """
+        names = set(self.topics) if wanted is None else set(wanted)
+        streams = [self._stream(number, file, storage, names) for number, (file, storage) in enumerate(self._storages)]
+        for stamp_ns, _, channel, data in heapq.merge(*streams, key=lambda row: row[:2]):
+            if data[:4] == ZSTD_MAGIC:
+                data = _zstd().ZstdDecompressor().decompressobj().decompress(data)
+            name = full_type_name(channel.message_type)
+            yield channel.topic, name, stamp_ns, self._types.decode(channel, bytes(data), serialized)
+
+    def _stream(self, number: int, file: Path, storage: Storage, names: set[str]):
+        channels = {
+            key: channel
+            for key, channel in storage.channels.items()
+            if channel.topic in names
+            and full_type_name(channel.message_type) == self.topics[channel.topic].message_type
+            and channel.encoding in ('cdr', 'ros1')
+        }
+        if not channels:
+            return
+        try:
+            for stamp_ns, key, data in storage.messages(set(channels)):
+                yield stamp_ns, number, channels[key], data
+        except Exception as error:  # libraries raise what their bytes make them
+            raise unreadable(file, error) from error
+
+
+class _Types:
+    """Message types of a bag, each parsed when it is asked for: one that cannot be parsed stops no other."""
+
+    def __init__(self):
+        self._parsed: dict[tuple[str, str], dict | None] = {}
+        self._stores: dict[tuple[str, str, bool], object] = {}
+
+    def decode(self, channel: Channel, data: bytes, serialized: bool):
+        """Return the message, or its CDR bytes."""
+        if serialized and channel.encoding == 'cdr':
+            return data
+        name, store = full_type_name(channel.message_type), self._store(channel, serialized)
+        if name not in store.fielddefs:
+            raise InputError(
+                f'the bag does not describe {name} and it is no standard type; read other topics, or read it serialized'
+            )
+        try:
+            if serialized:
+                return bytes(store.ros1_to_cdr(data, name))
+            return (
+                store.deserialize_cdr(data, name) if channel.encoding == 'cdr' else store.deserialize_ros1(data, name)
+            )
+        except Exception as error:
+            raise InputError(f'a message on {channel.topic} is no {name}: {error}') from error
+
+    def parse(self, channel: Channel) -> dict | None:
+        """Return the definitions that the bag has of a type and the types in it, as rosbags keeps them, or None."""
+        key = (channel.message_type, channel.definition)
+        if key not in self._parsed:
+            self._parsed[key] = self._parse_now(channel)
+        return self._parsed[key]
+
+    @staticmethod
+    def _parse_now(channel: Channel) -> dict | None:
+        if not channel.definition or channel.definition_format not in ('msg', 'idl'):
+            return None
+        typesys = _typesys()
+        name = full_type_name(channel.message_type)
+        try:
+            if channel.definition_format == 'msg':
+                return dict(typesys.get_types_from_msg(channel.definition, name))
+            # rosbag2 joins the files of all types; each follows a line IDL: NAME.
+            separator = '=' * 80 + '\n'
+            parts = [part.partition('\n')[2] for part in channel.definition.split(separator) if part.startswith('IDL:')]
+            found = {}
+            for text in parts or [channel.definition]:
+                found.update(typesys.get_types_from_idl(text))
+            return found
+        except Exception as error:  # a definition by a foreign hand raises anything
+            logger.warning('the definition of %s cannot be read: %s', name, ' '.join(str(error).split())[:200])
+            return None
+
+    def _store(self, channel: Channel, to_cdr: bool):
+        key = (channel.message_type, channel.definition, to_cdr)
+        if key not in self._stores:
+            typesys = _typesys()
+            store = typesys.get_typestore(typesys.Stores.LATEST)
+            parsed = self.parse(channel)
+            if parsed:
+                # rosbags skips `seq` of ROS 1's Header by itself when it makes CDR, but not when it makes messages.
+                parsed = {name: own for name, own in parsed.items() if not (to_cdr and name == HEADER)}
+                standard = {name: store.fielddefs[name] for name in store.fielddefs if name not in parsed}
+                store = typesys.get_typestore(typesys.Stores.EMPTY)
+                store.register({**standard, **parsed})
+            self._stores[key] = store
+        return self._stores[key]
+
+
+def _typesys():
     try:
-        with path.open('rb') as stream:
-            head = stream.read(16)
-        if head.startswith(ZSTD_MAGIC):
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            unpacked = Path(folder, path.name.removesuffix('.zstd'))
-            with zstd().open(path, 'rb') as packed, unpacked.open('wb') as target:
-                shutil.copyfileobj(packed, target)
-            return _open_file(unpacked, stack)
-    except OSError as error:
-        raise InputError(f'{path} cannot be read: {error.strerror or error}') from error
-    except EOFError as error:
-        raise cut_short(path, 'recording it again, or `zstd -d`,') from error
-    for magic, kind in ((SQLITE_MAGIC, SqliteFile), (MCAP_MAGIC, McapFile), (ROS1_MAGIC, Ros1File)):
-        if head.startswith(magic):
-            return kind(path)
-    what = 'is empty' if not head else 'begins like no bag'
-    raise InputError(f'{path} {what}; needs rosbag2 (sqlite3 or mcap) or ROS 1 .bag')
+        from rosbags import typesys
+    except ImportError as error:
+        raise MissingDependencyError(
+            'reading messages of a bag needs the package rosbags: pip install rosbags'
+        ) from error
+    return typesys
+
+
+def _zstd():
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingDependencyError('the bag is compressed: pip install zstandard') from error
+    return zstandard
+
+
+# --- files and metadata ----------------------------------------------------------------------------------------------
 
 
 def _bare_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.name.endswith(SUFFIXES) and not f.name.startswith('.'))
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES or _is_compressed_name(file))
 
 
-def _folder(folder: Path) -> tuple[list[Path], dict[str, list]]:
-    """Return the files of a bag and the profiles by topic that metadata.yaml says; all else stands in the files."""
-    files = _bare_files(folder)
+def _is_compressed_name(file: Path) -> bool:
+    return file.suffix == '.zstd' and Path(file.stem).suffix in SUFFIXES
+
+
+def _metadata(folder: Path) -> dict:
+    """Return what metadata.yaml says; empty when it is absent or unreadable, since the files say the same."""
+    import yaml
+
+    path = folder / 'metadata.yaml'
+    if not path.is_file():
+        return {}
     try:
-        text = (folder / 'metadata.yaml').read_text()
-        metadata = yaml.safe_load(text)['rosbag2_bagfile_information']
-        listed = [folder / PurePath(name).name for name in metadata['relative_file_paths']]
-        qos = {}
-        for entry in metadata['topics_with_message_count']:
-            topic = entry['topic_metadata']
-            if topic.get('offered_qos_profiles'):
-                qos[topic['name']] = _profiles(topic['offered_qos_profiles'])
-    except FileNotFoundError:
-        return files, {}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        logger.warning(
-            '%s cannot be read (%s); the files of the bag are read without it', folder / 'metadata.yaml', error
-        )
-        listed, qos = [], {}
-    present = [path for path in listed if path.is_file()]
-    if missing := [path.name for path in listed if path not in present]:
-        logger.warning('%s has not the files %s that metadata.yaml lists', folder, ', '.join(missing))
-    if present and (others := [path.name for path in files if path not in present]):
-        logger.warning('%s are not read: metadata.yaml does not list them', ', '.join(others))
-    if not (present or files):
-        raise InputError(f'{folder} has a metadata.yaml and no file of a bag: {", ".join(missing)} is missing')
-    return present or files, qos
+        found = yaml.safe_load(path.read_text())['rosbag2_bagfile_information']
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        logger.warning('%s is passed over: %s', path, ' '.join(str(error).split()))
+        return {}
 
 
-def _profiles(qos: str | list) -> list[dict]:
-    """Return recorded profiles; those that cannot be read are none."""
-    try:
-        profiles = yaml.safe_load(qos) if isinstance(qos, str) else qos
-    except yaml.YAMLError:
-        return []
-    return [p for p in profiles if isinstance(p, dict)] if isinstance(profiles, list) else []
+def _files(path: Path, metadata: dict) -> list[Path]:
+    """Return the files of a bag: those that metadata.yaml names and that exist, otherwise those of the folder."""
+    if not path.is_dir():
+        return [path]
+    kind = metadata.get('storage_identifier')
+    if kind not in (None, '', 'sqlite3', 'mcap'):
+        raise InputError(f'{path} has the storage {kind!r}; needs sqlite3 or mcap: `ros2 bag convert` changes it')
+    named = [path / Path(str(name)).name for name in metadata.get('relative_file_paths') or []]
+    missing = [file.name for file in named if not file.is_file()]
+    if missing:
+        logger.warning('%s: %s, named in metadata.yaml, is not there', path, ', '.join(missing))
+    return [file for file in named if file.is_file()] or _bare_files(path)
+
+
+def _decompressed(file: Path, stack: contextlib.ExitStack) -> Path:
+    """Return the file, or where it lies decompressed until the stack closes."""
+    with file.open('rb') as head:
+        if head.read(4) != ZSTD_MAGIC:
+            return file
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    target = folder / (file.stem if file.suffix == '.zstd' else file.name)
+    with file.open('rb') as source, target.open('wb') as sink:
+        _zstd().ZstdDecompressor().copy_stream(source, sink)
+    return target
+
+
+def _profiles(metadata: dict) -> dict[str, list]:
+    """Return the quality of service of each topic for which metadata.yaml states one."""
+    found = {}
+    for item in metadata.get('topics_with_message_count') or []:
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            own = item['topic_metadata']
+            profiles = _parse_profiles(own.get('offered_qos_profiles'))
+            if profiles:
+                found[own['name']] = profiles
+    return found
+
+
+def _parse_profiles(text) -> list[dict]:
+    """Return profiles that are stated as a list or as YAML text."""
+    import yaml
+
+    if isinstance(text, str):
+        try:
+            text = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return []
+    return [profile for profile in text or [] if isinstance(profile, dict)]

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -32,15 +34,23 @@ LINGER_S = 0.5
 def play(options) -> int:
     """Run `loftr_ros play`; options as its command line defines them."""
     is_bag = bags.is_bag(options.source)
+    unused = ['topics'] if not is_bag else ['compressed', 'stamps'] + ['pairing'] * (options.pairing != 'auto')
+    given = [f'--{name}' for name in unused if getattr(options, name)]
+    if given:
+        raise InputError(f'{", ".join(given)} is only for {"folders of images" if is_bag else "bags"}')
     sequence = None if is_bag else open_sequence(options.source, camera_files=options.camera_info)
-    rclpy.init()
+    rclpy.init(args=options.ros_arguments)
     node = Node('camera_driver')
     try:
         player = BagPlayer(node, options) if is_bag else SequencePlayer(node, sequence, options)
         player.wait_for_subscribers(options.wait)
         loop = 0
         while rclpy.ok() and (options.loop == 0 or loop < options.loop):
-            player.play_once()
+            try:
+                player.play_once()
+            except InputError:
+                print(player.summary())
+                raise
             loop += 1
         player.finish()
         print(player.summary())
@@ -167,22 +177,55 @@ class BagPlayer(_Player):
 
     def __init__(self, node: Node, options):
         super().__init__(node, options)
-        self._published = dict.fromkeys(bags.bag_topics(options.source), 0)
         with bags.open_bag(options.source) as bag:
-            bag.check(None)
-            for topic, reason in bag.unreadable.items():
-                node.get_logger().warning(f'{topic} is not played: {reason}')
-        for topic, message_type in bags.bag_topics(options.source).items():
-            try:
-                package, _, name = message_type.replace('/msg/', '/').partition('/')
-                cls = getattr(import_module(f'{package}.msg'), name)
-            except (ImportError, AttributeError):
-                node.get_logger().warning(f'{topic} is not played: message type {message_type} is not installed')
-                continue
-            self._publishers[topic] = node.create_publisher(cls, topic, DEPTH)
+            for name, topic in self._chosen(bag.topics).items():
+                reason = self._announce(topic, bag.fields(name))
+                if reason:
+                    node.get_logger().warning(f'{name} is not played: {reason}')
         if not self._publishers:
-            raise InputError(f'{options.source} has no topic whose message type is installed')
+            raise InputError(f'{options.source} has no topic that can be played')
+        self._published = dict.fromkeys(self._publishers, 0)
         self._add_camera_infos()
+
+    def _chosen(self, topics: dict[str, bags.Topic]) -> dict[str, bags.Topic]:
+        """Return the topics of --topics; by default all but the outputs of this package's node."""
+        if self._options.topics:
+            missing = [name for name in self._options.topics if name not in topics]
+            if missing:
+                raise InputError(f'the bag has no topic {", ".join(missing)}; it has {", ".join(topics)}')
+            return {name: topics[name] for name in self._options.topics}
+        own = {name for name, topic in topics.items() if topic.message_type.startswith('loftr_ros/')}
+        own |= {f'{name.rpartition("/")[0]}/matches_image' for name in own} & set(topics)
+        if own:
+            self._node.get_logger().info(
+                f'{", ".join(sorted(own))}: outputs of a matcher node, not played unless --topics names them'
+            )
+        return {name: topic for name, topic in topics.items() if name not in own}
+
+    def _announce(self, topic: bags.Topic, fields: dict[str, tuple[str, ...]]) -> str:
+        """Make a publisher with the recorded quality of service, or return why there can be none."""
+        if topic.name == '/clock' and self._clock is not None:
+            return '--clock publishes the time of the recording there'
+        cls = _message_class(topic.message_type)
+        if cls is None:
+            return f'message type {topic.message_type} is not installed'
+        for name, recorded in fields.items():
+            installed = _field_names(_message_class(name))
+            if installed is not None and installed != _comparable(recorded):
+                return (
+                    f'{name} has the fields {", ".join(recorded)} in the bag and {", ".join(installed)} in the '
+                    'installed package; install the version that it was recorded with'
+                )
+        profile = QoSProfile(
+            depth=DEPTH,
+            reliability=ReliabilityPolicy.RELIABLE if topic.is_reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.is_latched else DurabilityPolicy.VOLATILE,
+        )
+        try:
+            self._publishers[topic.name] = self._node.create_publisher(cls, topic.name, profile)
+        except (InvalidTopicNameException, ValueError) as error:
+            return f'its name is not allowed: {" ".join(str(error).split())}'
+        return ''
 
     def _add_camera_infos(self) -> None:
         """Announce a camera_info beside each camera that has none and that a --camera-info file is for."""
@@ -209,19 +252,37 @@ class BagPlayer(_Player):
     def play_once(self) -> None:
         first_ns, started = None, time.monotonic()
         speed = self._options.rate or 1.0
-        for topic, _, stamp_ns, data in bags.read_bag(self._options.source, serialized=True):
+        topics = list(self._publishers)
+        for topic, _, stamp_ns, data in bags.read_bag(self._options.source, topics, serialized=True):
             if first_ns is None:
                 first_ns = stamp_ns
             time.sleep(max(0.0, started + (stamp_ns - first_ns) / 1e9 / speed - time.monotonic()))
             if not rclpy.ok():
                 return
             self._publish_clock(stamp_ns)
-            if topic in self._publishers:
-                self._publishers[topic].publish(bytes(data))
-                self._published[topic] += 1
+            self._publishers[topic].publish(bytes(data))
+            self._published[topic] += 1
             if topic in self._infos:
                 self._publish_info(topic, bytes(data))
 
     def summary(self) -> str:
         counts = ', '.join(f'{topic} {number}' for topic, number in self._published.items())
         return f'published {counts} of {Path(self._options.source).name}'
+
+
+def _message_class(message_type: str):
+    """Return the class of 'package/msg/Name', or None where it is not installed."""
+    package, _, name = message_type.replace('/msg/', '/').partition('/')
+    try:
+        return getattr(import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _field_names(cls) -> tuple[str, ...] | None:
+    return None if cls is None else _comparable(tuple(cls.get_fields_and_field_types()))
+
+
+def _comparable(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of fields as ROS 2 has them: ROS 1 wrote K of CameraInfo large and counted headers."""
+    return tuple(name.lower() for name in names if name not in ('seq', 'structure_needs_at_least_one_member'))
