@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from loftr_ros.commands.train import read
-from loftr_ros.errors import ConfigError, TrainingError
+from loftr_ros.errors import ConfigError, InputError, TrainingError
 from loftr_ros.training.batch import Pair, collate
 from loftr_ros.training.config import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import PairDataset
@@ -136,6 +136,64 @@ def test_a_run_stopped_by_sigterm_while_its_worker_works_says_nothing(tmp_path):
     result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (0, '')
     assert (tmp_path / 'run' / 'last.pt').exists()
+
+
+class Failing(Shifts):
+    """Its pair 5 cannot be made, in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def __getitem__(self, index):
+        if index == 5 and self.way == 'words':
+            raise InputError('this file is broken')
+        if index == 5 and self.way == 'not sent':
+            raise type('Local', (Exception,), {'__init__': lambda self, a, b: None})(1, 2)
+        if index == 5 and self.way == 'killed':
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+FAILED_IN_A_WORKER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {test!r}]
+from loftr_ros.errors import LoftrRosError
+from loftr_ros.training.loop import train
+from test_training_loop import Failing, Shifts, efficient, settings
+if __name__ == '__main__':
+    way = {way!r}
+    rate = 1e30 if way == 'diverged' else 2e-3
+    try:
+        train(
+            efficient(), settings(workers=1, threads=1, steps=40, learning_rate=rate), Path({folder!r}), Failing(way),
+            progress=False,
+        )
+    except LoftrRosError as error:
+        kept = error  # as a caller may; its traceback keeps all frames of the loop
+        sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ('way', 'message'),
+    [
+        ('words', 'a training pair could not be made: this file is broken'),
+        ('not sent', 'a training pair could not be made: Local: '),
+        ('killed', 'a data worker ended by itself'),
+        ('diverged', 'the training diverged'),
+    ],
+)
+def test_a_failure_while_a_worker_works_ends_the_process_in_words(tmp_path, way, message):
+    program = tmp_path / 'failed.py'
+    program.write_text(
+        FAILED_IN_A_WORKER.format(root=str(ROOT), test=str(ROOT / 'test'), folder=str(tmp_path / 'run'), way=way)
+    )
+    # Hanging is the fault that is looked for; importing torch twice takes seconds.
+    result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert message in result.stderr and 'Traceback' not in result.stderr
 
 
 def test_rows_of_the_log_after_the_checkpoint_are_written_once(tmp_path):

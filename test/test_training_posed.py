@@ -198,7 +198,7 @@ def test_they_are_a_kind_of_training_data(tmp_path):
     first, again = (pickle.loads(pickle.dumps(PairDataset(data, 3, 4)))[2] for _ in range(2))
     assert np.array_equal(first.points01, again.points01, equal_nan=True) and first.image0.shape == SIZE
     assert np.isfinite(first.points01).any()
-    with pytest.raises(ConfigError, match=r'data.posed_weight is 1 but data.posed names no image'):
+    with pytest.raises(ConfigError, match=r'data.posed_weight is 1 but data.posed is empty'):
         PairDataset(dataclasses.replace(data, posed=''), 0, 1)
 
 

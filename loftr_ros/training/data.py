@@ -60,6 +60,8 @@ class PairDataset(Dataset):
 
     Args:
         held_back: take the tenth of the images that training never sees, and other scenes.
+
+    `left_out` are the photographs and panoramas that could not be read, with the reason; others took their place.
     """
 
     def __init__(self, config: DataConfig, seed: int, length: int, held_back: bool = False):
@@ -67,6 +69,7 @@ class PairDataset(Dataset):
             raise ConfigError(f'data.width and data.height must be multiples of 32, got {config.width}x{config.height}')
         self.config, self.seed, self.length = config, seed, length
         self.held_back = held_back
+        self.left_out: dict[Path, str] = {}
         panoramas = find_images(config.panoramas)
         photographs = [path for path in find_images(config.photographs) if path not in set(panoramas)]
         self.panoramas = [path for path in panoramas if is_held_back(path) == held_back]
@@ -81,21 +84,29 @@ class PairDataset(Dataset):
             'posed': self.config.posed_weight,
             'scene': self.config.scene_weight,
         }
+        if not sum(weights.values()):
+            raise ConfigError('no kind of data has a weight; set one of data.*_weight above 0')
         for kind, name, images in (
             ('photograph', 'photographs', self.photographs),
             ('panorama', 'panoramas', self.panoramas),
             ('posed', 'posed', weights['posed'] and self._posed_sets),
         ):
             if weights[kind] and not images and not self.held_back:
+                found = (
+                    'has only images that are held back for validation' if getattr(self.config, name) else 'is empty'
+                )
                 raise ConfigError(
-                    f'data.{kind}_weight is {weights[kind]:g} but data.{name} names no image; name a folder or '
-                    f'set data.{kind}_weight to 0'
+                    f'data.{kind}_weight is {weights[kind]:g} but data.{name} {found}; add images or set '
+                    f'data.{kind}_weight to 0'
                 )
             weights[kind] *= bool(images)
         shares = np.array(list(weights.values()), np.float64)
-        if not shares.sum():
-            raise ConfigError('no kind of data has a weight and images; set data.scene_weight above 0 or add images')
-        return list(weights), shares / shares.sum()
+        return list(weights), shares / max(shares.sum(), np.finfo(float).tiny)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held back, so that there are no pairs."""
+        return not self.shares.any()
 
     def __len__(self) -> int:
         return self.length
@@ -109,11 +120,11 @@ class PairDataset(Dataset):
         return _swapped(pair) if rng.random() < 0.5 else pair
 
     def _photograph(self, _number: int, rng: np.random.Generator) -> Pair:
-        image = read_grey(self._choose(self.photographs, rng))
+        image = self._read_one(self.photographs, read_grey, rng)
         return photograph_pair(image, self._size, rng, self.config.homography)
 
     def _panorama(self, _number: int, rng: np.random.Generator) -> Pair:
-        image = read_grey(self._choose(self.panoramas, rng))
+        image = self._read_one(self.panoramas, read_grey, rng)
         return panorama_pair(image, self._size, rng, self.config.panorama)
 
     def _posed(self, _number: int, rng: np.random.Generator) -> Pair:
@@ -143,11 +154,30 @@ class PairDataset(Dataset):
         make = scenes.relief if kind < self.config.scene.rooms + self.config.scene.relief else scenes.boxes
         count = min(TEXTURES_OF_A_SCENE, len(self.photographs))
         chosen = rng.choice(len(self.photographs), count, replace=False) if count else ()
-        return make(seed, [read_colour(self.photographs[i]) for i in chosen])
+        # A file that cannot be read leaves a texture less, and none the textures of the furnished room.
+        textures = [self._read(self.photographs[i], read_colour) for i in chosen]
+        return make(seed, [texture for texture in textures if texture is not None])
 
     @property
     def _size(self) -> tuple[int, int]:
         return self.config.height, self.config.width
+
+    def _read_one(self, files: Sequence[Path], read, rng: np.random.Generator) -> np.ndarray:
+        """Return one of the images; which one depends on `rng` and on which of them can be read."""
+        image = self._read(self._choose(files, rng), read)
+        if image is None:
+            images = (self._read(files[i], read) for i in rng.permutation(len(files)))
+            image = next((image for image in images if image is not None), None)
+        if image is None:
+            raise InputError(f'none of {len(files)} images can be read: {self.left_out[files[0]]}')
+        return image
+
+    def _read(self, file: Path, read) -> np.ndarray | None:
+        try:
+            return read(file)
+        except InputError as error:
+            self.left_out[file] = str(error)
+            return None
 
     def _choose(self, items: Sequence[Any], rng: np.random.Generator) -> Any:
         return items[int(rng.integers(len(items)))]

@@ -6,14 +6,12 @@ from last.pt therefore takes the steps that it would have taken.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import math
-import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,8 +22,9 @@ from tqdm import tqdm
 from loftr_ros.errors import ConfigError, TrainingError
 from loftr_ros.training.batch import PairBatch, collate
 from loftr_ros.training.config import OptimizerConfig, TrainingConfig
-from loftr_ros.training.data import PairDataset
+from loftr_ros.training.data import HELD_BACK, PairDataset
 from loftr_ros.training.distributed import Processes, join_batch_norms
+from loftr_ros.training.loading import Batches, load
 from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.step import MatchCount, StepOutput, TrainingStep, count_matches
 from loftr_ros.weights import Checkpoint, find, load_into, load_state
@@ -83,7 +82,15 @@ class Trainer:
         self.dataset = PairDataset(config.data, config.seed, count) if dataset is None else dataset
         if validation is None and dataset is None:
             validation = PairDataset(config.data, config.seed, config.validation_pairs, held_back=True)
+        if isinstance(validation, PairDataset) and validation.is_empty:
+            LOG.warning(
+                'no image is held back for validation (one in %d is, by a hash of its name): training without; the '
+                'weights will be those of the last step',
+                HELD_BACK,
+            )
+            validation = None
         self.validation = validation
+        self.left_out: set[str] = set()
         self.stopped = False
 
     def _make_network(self, checkpoint: Checkpoint) -> nn.Module:
@@ -112,8 +119,8 @@ class Trainer:
             total=self.config.steps, initial=self.step, unit='step', smoothing=0.05,
             disable=not self.progress or self.processes.rank != 0,
         )  # fmt: skip
-        with _stop_on_signals(self), bar:
-            for batch in self._batches():
+        with _stop_on_signals(self), bar, contextlib.closing(self._batches()) as batches:
+            for batch in batches:
                 if self._take_step(batch, bar):
                     break
                 if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
@@ -121,6 +128,8 @@ class Trainer:
                 if time.monotonic() - saved >= 60 * self.config.checkpoint_minutes:
                     self._save()
                     saved = time.monotonic()
+        if self.left_out:
+            LOG.warning('images that could not be read and were left out: %d', len(self.left_out))
         self._save()
         self.run_folder.close()
         return self._export() if self.step == self.config.steps else None
@@ -166,14 +175,20 @@ class Trainer:
     # --- data -------------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Iterator[PairBatch]:
-        """Yield this process's part of every batch from the present step on."""
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=[self._indices(step) for step in range(self.step, self.config.steps)],
-            **self._loader_settings(),
-        )
-        for batch in loader:
-            yield batch.to(self.device, non_blocking=True)
+        """Yield this process's part of every batch from the present step on; to be closed."""
+        own = self.config.batch // self.processes.size
+        first = self.step * self.config.batch + self.processes.rank * own
+        batches = Batches(self.dataset, first, self.config.batch, own, self.config.steps - self.step)
+        with contextlib.closing(load(batches, self.config.data.workers, self.device.type == 'cuda')) as loading:
+            for loaded in loading:
+                self._note_left_out(loaded.left_out)
+                yield loaded.batch.to(self.device, non_blocking=True)
+
+    def _note_left_out(self, files: Mapping[str, str]) -> None:
+        for file, reason in files.items():
+            if not self.left_out:
+                LOG.warning('left out, as others that cannot be read will be: %s', reason)
+            self.left_out.add(str(file))
 
     def _indices(self, step: int) -> list[int]:
         own = self.config.batch // self.processes.size
@@ -182,18 +197,6 @@ class Trainer:
 
     def _pair_seeds(self, count: int) -> list[int]:
         return [self.config.seed * 1_000_003 + index for index in self._indices(self.step)[:count]]
-
-    def _loader_settings(self) -> dict:
-        workers = self.config.data.workers
-        return {
-            'num_workers': workers,
-            'collate_fn': collate,
-            'pin_memory': self.device.type == 'cuda',
-            'worker_init_fn': _start_worker,
-            'prefetch_factor': 4 if workers else None,
-            # A fork of a process whose OpenCV has threads waits for them for ever.
-            'multiprocessing_context': 'spawn' if workers else None,
-        }
 
     # --- validation and checkpoints ---------------------------------------------------------------------------------
 
@@ -209,6 +212,7 @@ class Trainer:
         total = MatchCount(0, 0, 0, 0)
         for batch in loader:
             total = total.plus(count_matches(self.network, batch.to(self.device)))
+        self._note_left_out(getattr(self.validation, 'left_out', {}))
         mean = self.processes.mean(torch.tensor(total, dtype=torch.float64), self.device)
         total = MatchCount(*(mean * size).round().long().tolist())
         self.run_folder.log_validation(
@@ -279,17 +283,6 @@ def _device(name: str) -> torch.device:
     if name.startswith('cuda') and not torch.cuda.is_available():
         raise ConfigError(f'device is {name} but torch sees no GPU; set device to cpu or auto')
     return torch.device(name)
-
-
-def _start_worker(_number: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # the other cores train
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the training process ends its workers, after the checkpoint
-    # The thread that sends batches may be inside torch when the worker ends. Python then unwinds it through C++, which
-    # aborts the process; what had to be sent has been by now, and a worker holds nothing else.
-    atexit.register(os._exit, 0)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,122 @@
+"""Batches made in the background: a failure there ends the run in words, and no worker outlives the loop."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import traceback
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from loftr_ros.errors import LoftrRosError, TrainingError
+from loftr_ros.training.batch import PairBatch, collate
+
+
+class Loaded(NamedTuple):
+    """A batch, or why there is none."""
+
+    batch: PairBatch | None
+    left_out: dict[str, str]  # files that could not be read, with the reason, beyond those of the batches before
+    failure: str
+
+
+class Batches(Dataset):
+    """Item n is `size` pairs, from `first + n * stride` on, as Loaded.
+
+    An exception becomes a text: DataLoader would raise its own mixture of both processes, and not every exception can
+    be sent.
+    """
+
+    def __init__(self, pairs, first: int, stride: int, size: int, count: int):
+        self.pairs, self.first, self.stride, self.size, self.count = pairs, first, stride, size, count
+        self.num_reported = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Loaded:
+        first = self.first + number * self.stride
+        batch, failure = None, ''
+        try:
+            batch = collate([self.pairs[index] for index in range(first, first + self.size)])
+        except LoftrRosError as error:
+            failure = str(error)
+        except Exception as error:  # of a data set, OpenCV, a full memory: whatever it is, the run ends with it
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            failure = f'{type(error).__name__}: {error} ({place.filename}:{place.lineno})'
+        left_out = list(getattr(self.pairs, 'left_out', {}).items())[self.num_reported :]
+        self.num_reported += len(left_out)
+        return Loaded(batch, {str(path): reason for path, reason in left_out}, failure)
+
+
+def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
+    """Yield every item of `batches` in order, made by `workers` processes or, for 0, in this one.
+
+    Close the generator (contextlib.closing): that ends the workers.
+
+    Raises:
+        TrainingError: an item could not be made.
+    """
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if workers else None,
+        # A fork of a process whose OpenCV has threads waits for them for ever.
+        multiprocessing_context='spawn' if workers else None,
+    )
+    iterator = iter(loader)
+    try:
+        while (loaded := _next(iterator)) is not None:
+            if loaded.failure:
+                raise TrainingError(f'a training pair could not be made: {loaded.failure}')
+            yield loaded
+    finally:
+        _end_workers(iterator)
+
+
+def _next(iterator) -> Loaded | None:
+    try:
+        return next(iterator, None)
+    except RuntimeError as error:
+        # What DataLoader says of a worker that is gone; the exceptions of a worker come in Loaded.
+        raise TrainingError(
+            f'a data worker ended by itself ({str(error).splitlines()[0]}); often memory was full: lower '
+            'data.workers or the size of the images; the same command goes on from the last checkpoint'
+        ) from error
+
+
+def _end_workers(iterator) -> None:
+    # Without this they end when the iterator is forgotten, which the traceback of an exception prevents; and Python,
+    # before it ends, waits for them for ever: they ignore the SIGTERM that it sends.
+    workers = getattr(iterator, '_workers', ())
+    if workers:
+        with contextlib.suppress(RuntimeError):  # says again that a worker is gone
+            iterator._shutdown_workers()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+
+
+def _as_it_is(item: Loaded) -> Loaded:
+    return item
+
+
+def _start_worker(_number: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the other cores train
+    torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the training process ends its workers, after the checkpoint
+    # The thread that sends batches may be inside torch when the worker ends. Python then unwinds it through C++, which
+    # aborts the process; what had to be sent has been by now, and a worker holds nothing else.
+    atexit.register(os._exit, 0)
