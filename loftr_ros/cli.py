@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from importlib import import_module
 
@@ -40,10 +41,27 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO if options.verbose else logging.WARNING, format='%(levelname)s %(name)s: %(message)s'
     )
     try:
-        return import_module(COMMANDS[options.command][0]).run(options) or 0
+        status = import_module(COMMANDS[options.command][0]).run(options) or 0
+        sys.stdout.flush()  # now, when a full disk can still be said
+        return status
     except LoftrRosError as error:
-        print(f'loftr_ros {options.command}: {error}', file=sys.stderr)
+        message = str(error)
+    except BrokenPipeError:  # of `loftr_ros ... | head`, who has seen enough
+        _forget_broken_output()
         return 1
+    except OSError as error:  # a file or the output that cannot be read or written
+        message = f'{error.filename}: {error.strerror}' if error.filename else f'the output: {error.strerror or error}'
+        _forget_broken_output()
+    print(f'loftr_ros {options.command}: {message}', file=sys.stderr)
+    return 1
+
+
+def _forget_broken_output() -> None:
+    """Let what waits for an output that takes nothing go to nowhere, or Python would complain of it once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

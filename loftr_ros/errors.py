@@ -17,5 +17,9 @@ class MissingDependencyError(LoftrRosError, ImportError):
     """A package that this part needs is not installed."""
 
 
+class OutputError(LoftrRosError, OSError):
+    """A file could not be written."""
+
+
 class TrainingError(LoftrRosError, RuntimeError):
     """A training cannot go on."""

@@ -13,6 +13,7 @@ ALLOWED = {
     'runtime': set(),
     'datatypes': {'errors'},
     'text_files': {'errors'},
+    'output_files': {'errors'},
     'levels': {'errors'},
     'image': {'errors', 'datatypes'},
     'image_files': {'errors', 'image', 'levels'},
@@ -20,12 +21,12 @@ ALLOWED = {
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
     'pose': {'errors', 'datatypes', 'config', 'geometry', 'image'},
     'networks': {'errors', 'networks'},
-    'weights': {'errors', 'networks'},
-    'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers'},
+    'weights': {'errors', 'networks', 'output_files'},
+    'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
     'training': {
         *('errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
-        *('image_files', 'text_files'),
+        *('image_files', 'text_files', 'output_files'),
         'evaluation',  # its readers of folders with depth and poses
     },
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.output_files import write_image, writing
+
 PRESETS = {'stereo': 'config/stereo.yaml', 'temporal': 'config/mono.yaml'}
 
 
@@ -161,8 +163,6 @@ def true_pose(sequence, pairing: str, index0: int, index1: int) -> np.ndarray:
 
 
 def _write_pictures(folder: Path, sequence, recording, evaluation: Evaluation) -> None:
-    import cv2
-
     from loftr_ros.evaluation.plots import draw_matches, trajectory_plot
     from loftr_ros.ros.conversions import matches_from_msg, stamp_ns
 
@@ -176,7 +176,7 @@ def _write_pictures(folder: Path, sequence, recording, evaluation: Evaluation) -
         picture = draw_matches(
             sequence.frames(index0)[0].image, second.image, matches_from_msg(message), inliers, title=title
         )
-        cv2.imwrite(str(folder / f'matches_{pairing}.png'), picture)
+        write_image(folder / f'matches_{pairing}.png', picture)
     if pairing == 'temporal' and evaluation.pairs:
         estimated, truth = chain(sequence, evaluation.pairs)
         trajectory_plot(estimated, truth, folder / 'trajectory.png')
@@ -200,7 +200,7 @@ def chain(sequence, pairs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:
-    with path.open('w', newline='') as file:
+    with writing(path) as unfinished, unfinished.open('w', newline='') as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()} for row in rows)

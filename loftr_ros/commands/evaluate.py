@@ -16,6 +16,7 @@ import numpy as np
 
 from loftr_ros.commands.options import add_config_arguments, read_config
 from loftr_ros.errors import InputError
+from loftr_ros.output_files import writing
 from loftr_ros.runtime import prepare_process
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,5 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
 def write_csv(path: Path, lines: list[tuple]) -> None:
     from loftr_ros.evaluation.relative_pose import PairScore
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='') as file:
+    with writing(path) as unfinished, unfinished.open('w', newline='') as file:
         csv.writer(file).writerows([('pair', 'matcher', *PairScore._fields, 'time_ms'), *lines])

@@ -12,6 +12,7 @@ from loftr_ros.commands.options import add_config_arguments, read_config
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import read_image
 from loftr_ros.levels import Levels
+from loftr_ros.output_files import write_image, writing
 from loftr_ros.runtime import prepare_process
 
 logger = logging.getLogger(__name__)
@@ -47,17 +48,15 @@ def run(options) -> None:
     matches = matcher.match(*(matcher.extract(image) for image in images))
     print(f'{len(matches)} matches by {matcher.name} in {time.perf_counter() - started:.2f} s')
     if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        writers[options.output.suffix](options.output, images, matches)
+        with writing(options.output) as file:
+            writers[options.output.suffix](file, images, matches)
         print(f'wrote {options.output}')
 
 
 def write_picture(path: Path, images, matches) -> None:
-    import cv2
-
     from loftr_ros.evaluation.plots import draw_matches
 
-    cv2.imwrite(str(path), draw_matches(*images, matches))
+    write_image(path, draw_matches(*images, matches))
 
 
 def write_arrays(path: Path, _images, matches) -> None:

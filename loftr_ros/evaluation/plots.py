@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Matches, check_image
 from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.geometry import rotation_angle
+from loftr_ros.output_files import writing
 
 MAX_LINES = 250
 LINE_OPACITY = 0.55
@@ -165,7 +164,8 @@ def trajectory_plot(estimated, truth, path, unit: str = 'm', title: str = '') ->
         axes.grid(alpha=0.3)
     if title:
         figure.suptitle(title)
-    figure.savefig(Path(path), dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, dpi=110)
 
 
 def _draw_from_above(axes, estimated: np.ndarray, truth: np.ndarray, unit: str) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Camera, Frame
@@ -22,6 +21,7 @@ from loftr_ros.evaluation.calibration import (
 from loftr_ros.evaluation.poses import poses_from_tum, poses_to_tum
 from loftr_ros.geometry import transform
 from loftr_ros.image_files import SUFFIX_LIST
+from loftr_ros.output_files import write_image
 from loftr_ros.text_files import nanoseconds, stamps_to_ns
 
 __all__ = [
@@ -208,8 +208,7 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
     for index in range(len(sequence)):
         for side, frame in zip(sides, sequence.frames(index), strict=True):
             file = folder / side / f'{index:06d}.png'
-            if not cv2.imwrite(str(file), frame.image):
-                raise InputError(f'{file} could not be written; is the disk full, or the folder read-only?')
+            write_image(file, frame.image)
             written.add(file)
         if progress:
             progress(index + 1)

@@ -21,6 +21,7 @@ from loftr_ros.networks.efficient_loftr import EfficientLoFTR, Features
 from loftr_ros.networks.loftr import COARSE_STRIDE, LoFTR, LoftrFeatures
 from loftr_ros.networks.repvgg import Pyramid
 from loftr_ros.networks.sinkhorn import log_optimal_transport
+from loftr_ros.output_files import writing
 
 OPSET = 17
 """Version of the ONNX operators; ONNX Runtime 1.14, OpenVINO 2023 and TensorRT 8.6 have it."""
@@ -136,6 +137,7 @@ def write_onnx(part: nn.Module, path: str | Path) -> Path:
 
     Raises:
         MissingDependencyError: the package onnx is not installed.
+        OutputError: the file cannot be written.
     """
     try:
         import onnx  # noqa: F401
@@ -149,9 +151,9 @@ def write_onnx(part: nn.Module, path: str | Path) -> Path:
         name: {d: f'{name}_{d}' for d in SIDES.get(name, (1, 2))} for name in (*part.input_names, *part.output_names)
     }
     options = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), writing(path) as file:
         torch.onnx.export(
-            part, tuple(examples.values()), str(path), input_names=list(examples), dynamic_axes=sides,
+            part, tuple(examples.values()), str(file), input_names=list(examples), dynamic_axes=sides,
             output_names=list(part.output_names), opset_version=OPSET, **options,
         )  # fmt: skip
     return Path(path)

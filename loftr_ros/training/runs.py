@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import logging
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ import yaml
 
 import loftr_ros
 from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.output_files import writing
 from loftr_ros.training.config import TrainingConfig
 from loftr_ros.weights import Checkpoint, save
 
@@ -57,7 +58,8 @@ class RunFolder:
             **dataclasses.asdict(config),
             'versions': versions(),
         }
-        (self.folder / 'run.yaml').write_text(yaml.safe_dump(document, sort_keys=False))
+        with writing(self.folder / 'run.yaml') as file:
+            file.write_text(yaml.safe_dump(document, sort_keys=False))
         for name in ('log.csv', 'validation.csv'):
             _keep_rows_up_to(self.folder / name, step)
         self.board = _tensorboard(self.folder)
@@ -86,9 +88,11 @@ class RunFolder:
     def save_state(self, state: dict[str, Any]) -> None:
         """Write last.pt, whole or not at all."""
         if self.writes:
-            unfinished = self.last.with_suffix('.unfinished')
-            torch.save(state, unfinished)
-            os.replace(unfinished, self.last)
+            # In memory first: a full disk makes of torch.save an error without words.
+            data = io.BytesIO()
+            torch.save(state, data)
+            with writing(self.last) as file:
+                file.write_bytes(data.getbuffer())
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """Return what `save_state` wrote, None for a new run.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loftr_ros.errors import InputError, MissingDependencyError
+from loftr_ros.output_files import writing
 from loftr_ros.weights.checkpoints import Checkpoint
 from loftr_ros.weights.layouts import matcher_of, to_official
 from loftr_ros.weights.metadata import write_metadata
@@ -243,8 +242,9 @@ def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, 
 
     Raises:
         InputError: the name has another ending, or the weights are not all finite.
+        OutputError: the file cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     path = Path(path)
     refuse_what_is_not_finite(state, f'what is to be {path}')
@@ -252,15 +252,6 @@ def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, 
         raise InputError(f'weights are written as safetensors, got {path}; let its name end in .safetensors')
     # Own memory for each tensor: safetensors refuses views that share theirs.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    os.close(handle)
-    try:
-        save_file(tensors, unfinished, metadata=write_metadata(checkpoint, source_sha256))
-        # mkstemp made it private; weights are to be read like any file that the user writes.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(unfinished, 0o666 & ~mask)
-        os.replace(unfinished, path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+    data = serialise(tensors, metadata=write_metadata(checkpoint, source_sha256))
+    with writing(path) as file:
+        file.write_bytes(data)
