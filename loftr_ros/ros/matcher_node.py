@@ -34,8 +34,8 @@ from loftr_ros.matchers import create_matcher
 from loftr_ros.msg import Matches, RelativePose
 from loftr_ros.odometry.frontend import FrontEnd, PairResult
 from loftr_ros.ros import compat, conversions, diagnostics, parameters
-from loftr_ros.ros.compat.filters import JUMP_NS, JumpWatch
 from loftr_ros.ros.inputs import CameraInputs
+from loftr_ros.ros.jumps import JUMP_NS, JumpWatch
 from loftr_ros.ros.mailbox import BACKLOG_LIMIT, Mailbox
 from loftr_ros.runtime import prepare_process
 

@@ -2,8 +2,8 @@
 
 Names, arguments and results are upstream's. Mended against it (each shown by a test): stamps that differ by exactly
 `slop` are a set, so that slop 0 pairs equal stamps; callbacks run outside the lock, and one that raises leaves nothing
-locked; the queues lose the message that came first, not the one with the smallest stamp; when the stamps jump back,
-because a bag loops, the messages from the future are dropped, and sets go on at once.
+locked; the queues lose the message that came first, not the one with the smallest stamp, so that a bag that loops goes
+on. Upstream's own tests pass with these classes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-JUMP_NS = 500_000_000
-"""Two messages of a topic in a row whose stamps are older than its newest by more than this [ns]: time jumped back.
-
-One alone is a late message, as are any that are older by less.
-"""
 logger = logging.getLogger(__name__)
 
 
@@ -38,37 +33,6 @@ def _arrival_ns() -> int:
     from rclpy.clock import ROSClock
 
     return ROSClock().now().nanoseconds
-
-
-class JumpWatch:
-    """Notices when the stamps of a topic jump back, and which waiting messages that makes stale."""
-
-    def __init__(self, topic_count: int):
-        self._newest_ns: list[int | None] = [None] * topic_count
-        self._old_in_a_row = [0] * topic_count
-
-    def went_back(self, topic: int, stamp_ns: int) -> bool:
-        """Note a message; True when it is the second with which its topic begins again."""
-        newest_ns = self._newest_ns[topic]
-        if newest_ns is None or stamp_ns >= newest_ns - JUMP_NS:
-            self._old_in_a_row[topic] = 0
-            self._newest_ns[topic] = stamp_ns if newest_ns is None else max(newest_ns, stamp_ns)
-            return False
-        self._old_in_a_row[topic] += 1
-        if self._old_in_a_row[topic] == 1:
-            return False
-        # The other topics will follow: their messages must not count as further jumps.
-        self._newest_ns = [None if n is None or n > stamp_ns + JUMP_NS else n for n in self._newest_ns]
-        self._old_in_a_row = [0] * len(self._old_in_a_row)
-        self._newest_ns[topic] = stamp_ns
-        return True
-
-    @staticmethod
-    def drop_future(queues: Sequence[dict], stamp_ns: int) -> None:
-        """Remove the messages from before the jump; those of topics that jumped first, a little ahead, stay."""
-        for waiting in queues:
-            for stale_ns in [key for key in waiting if key > stamp_ns + JUMP_NS]:
-                del waiting[stale_ns]
 
 
 class SimpleFilter:
@@ -171,6 +135,9 @@ class Cache(SimpleFilter):
     def _time(self, index: int):
         if not self.cache_times:
             return None
+        stamp = getattr(getattr(self.cache_msgs[index], 'header', None), 'stamp', None)
+        if hasattr(stamp, 'nanoseconds'):
+            return stamp  # an rclpy Time keeps its clock
         from rclpy.clock import ClockType
         from rclpy.time import Time
 
@@ -191,21 +158,20 @@ class TimeSynchronizer(SimpleFilter):
 
     def connectInput(self, fs: Sequence[SimpleFilter]) -> None:  # noqa: N802
         self.queues: list[dict[int, object]] = [{} for _ in fs]
-        self._jumps = JumpWatch(len(self.queues))
         self.input_connections = [
             f.registerCallback(self.add, waiting, index)
             for index, (f, waiting) in enumerate(zip(fs, self.queues, strict=True))
         ]
 
-    def add(self, msg, my_queue: dict, my_queue_index: int) -> None:
+    def add(self, msg, my_queue: dict, my_queue_index: int | None = None) -> None:
         """Take a message of one filter; when it completes a set, take the set out and call back."""
         stamp_ns = self._stamp_ns(msg)
         if stamp_ns is None:
             _warn_headerless(msg)
             return
+        if my_queue_index is None:
+            my_queue_index = next(index for index, waiting in enumerate(self.queues) if waiting is my_queue)
         with self.lock:
-            if self._jumps.went_back(my_queue_index, stamp_ns):
-                self._jumps.drop_future(self.queues, stamp_ns)
             my_queue.pop(stamp_ns, None)  # so that a repeated stamp takes the newest place
             my_queue[stamp_ns] = msg
             while len(my_queue) > self.queue_size:

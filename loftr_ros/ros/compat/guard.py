@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from loftr_ros.ros.compat.filters import JumpWatch, stamp_ns_of
+from loftr_ros.ros.compat.filters import stamp_ns_of
+from loftr_ros.ros.jumps import JumpWatch
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class GuardedSynchronizer:
 
     Upstream's synchronizers call back under their lock and do not release it when the callback raises, and their
     queues keep the largest stamps, so that after a jump back nothing pairs. Therefore the callback's exceptions end
-    here, and waiting messages from the future are dropped when a topic jumps back (see JUMP_NS). The callback should
+    here, and waiting messages from the future are dropped when a topic jumps back (see `jumps`). The callback should
     only hand the messages on: with upstream's, reception waits for it.
 
     Args:
