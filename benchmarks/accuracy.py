@@ -33,7 +33,7 @@ from plain_rooms import MAX_SIFT_MATCHES
 from tqdm import tqdm
 
 from loftr_ros.config import Config
-from loftr_ros.evaluation.baselines import BASELINES, NUM_KEYPOINTS, RATIO, matcher_or_baseline
+from loftr_ros.evaluation.baselines import COMPARED, NUM_KEYPOINTS, RATIO, matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.matchers import match_images
 from loftr_ros.runtime import prepare_process
@@ -181,7 +181,8 @@ def introduction(matchers: list[str]) -> str:
         f'`python benchmarks/accuracy.py ../shared/data --matchers {" ".join(matchers)}`\n\n'
         f'Shipped settings: match_threshold {matcher.match_threshold}, max_matches {matcher.max_matches}, resize_max '
         f'{matcher.resize_max} for all; poses by {pose.estimator} at {pose.max_epipolar_error_px} px. SIFT and ORB: '
-        f'{NUM_KEYPOINTS} keypoints, ratio {RATIO}, all matches.\n\n'
+        f'{NUM_KEYPOINTS} keypoints, ratio {RATIO}, all matches; `+lk`: their points refined by Lucas-Kanade, as '
+        'those of the others are.\n\n'
         f'A match is correct up to a Sampson error of {CORRECT_PX:.0f} px under the true pose, '
         f'{CORRECT_TRANSFER_PX:.0f} px from where the true homography puts it, or {CORRECT_DISPARITY_PX:.0f} px from '
         'where the true disparity puts it (of the places where that is known). A pair without a pose, or without the '
@@ -208,7 +209,7 @@ def main() -> None:
         print(*cost(options.cost_of, options.data))
         return
     chosen = options.sets or [*SETS, COST]
-    names = [*BASELINES, *options.matchers]
+    names = [*COMPARED, *options.matchers]
     matchers = {name: make(name) for name in names}
     load = os.getloadavg()[0]
     pair_sets = [pair_set for name in chosen if name != COST for pair_set in SETS[name](options.data)]

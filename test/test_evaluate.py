@@ -3,18 +3,20 @@
 import csv
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from tiny_networks import save_tiny
 
 from loftr_ros import cli
-from loftr_ros.config import Config
+from loftr_ros.config import Config, MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.baselines import matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
 from loftr_ros.evaluation.sequences import rendered_drive, save_sequence
 from loftr_ros.geometry import project
+from loftr_ros.matchers import match_images
 
 
 @pytest.fixture(scope='module')
@@ -94,6 +96,25 @@ def test_weights_are_named_behind_the_matcher(tmp_path):
     path = save_tiny('loftr', tmp_path)
     assert matcher_or_baseline(f'loftr:{path}', Config().matcher).name == 'loftr:tiny_loftr'
     assert matcher_or_baseline('orb', Config().matcher).name == 'orb'
+
+
+@pytest.mark.parametrize('name', ['orb', 'sift'])
+@pytest.mark.parametrize('subpixel', ['lucas_kanade', 'none'])
+def test_lk_behind_a_baseline_refines_the_same_matches_and_nothing_else_does(name, subpixel):
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.standard_normal((500, 600)).astype(np.float32), (0, 0), 2)
+    texture = np.clip(128 + 50 * texture / texture.std(), 0, 255)
+    shift = np.array([12, -7]) / 32  # OpenCV warps in steps of 1/32 px
+    moved = cv2.warpAffine(texture, np.c_[np.eye(2), shift], (600, 500), flags=cv2.INTER_LANCZOS4)
+    pair = [image[20:-20, 20:-20].round().clip(0, 255).astype(np.uint8) for image in (texture, moved)]
+    config = MatcherConfig(subpixel=subpixel)
+    plain, refined = (match_images(matcher_or_baseline(name + ending, config), *pair) for ending in ('', '+lk'))
+    np.testing.assert_array_equal(refined.keypoints0, plain.keypoints0)
+    error, refined_error = (
+        np.median(np.linalg.norm(m.keypoints1 - m.keypoints0 - shift, axis=1)) for m in (plain, refined)
+    )
+    assert refined_error < 0.02 and refined_error < 0.7 * error and refined.independent
+    assert np.isnan(plain.sigma_px).all() and np.isfinite(refined.sigma_px).mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         '--matchers',
         nargs='+',
-        default=['default', 'sift', 'orb'],
+        default=['default', 'sift', 'sift+lk', 'orb', 'orb+lk'],
         metavar='NAME',
-        help='names of matcher.name, NAME:WEIGHTS, sift, orb',
+        help='names of matcher.name, NAME:WEIGHTS, sift, orb; sift+lk, orb+lk: refined by Lucas-Kanade, as the others',
     )
     parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
     parser.add_argument('--max-pairs', type=int, default=0, help='stop after so many pairs; 0 = all')

@@ -12,6 +12,7 @@ from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError
 from loftr_ros.image import prepare
 from loftr_ros.matchers import create_matcher
+from loftr_ros.matchers.subpixel import SubpixelMatcher
 
 NUM_KEYPOINTS = 2048
 RATIO = 0.8
@@ -100,16 +101,29 @@ def _orb(config: MatcherConfig) -> KeypointMatcher:
 BASELINES = {'sift': _sift, 'orb': _orb}
 """Name -> function of a MatcherConfig."""
 
+LK = '+lk'
+"""Behind the name of a baseline: its points refined by Lucas-Kanade, as those of our matchers are."""
+
+COMPARED = [name + ending for name in BASELINES for ending in ('', LK)]
+"""What our matchers are compared with."""
+
 
 def matcher_or_baseline(name: str, config: MatcherConfig):
     """Return the matcher `name`, or the baseline with RATIO and all its matches, whatever `config` says of these.
 
-    A name `loftr:WEIGHTS` says the weights as well, as `matcher.weights` would.
+    A name `loftr:WEIGHTS` says the weights as well, as `matcher.weights` would. COMPARED has the baselines; whether
+    one is refined says its name alone, whether another matcher is says `config.subpixel`.
     """
+    if name in COMPARED:
+        own = dataclasses.replace(config, name=name.removesuffix(LK), match_threshold=1 - RATIO, max_matches=0)
+        baseline = create_baseline(own)
+        if not name.endswith(LK):
+            return baseline
+        matcher = SubpixelMatcher(baseline, config.resize_max)
+        matcher.name = name
+        return matcher
     name, _, weights = name.partition(':')
     config = dataclasses.replace(config, name=name, weights=weights or config.weights)
-    if name in BASELINES:
-        return create_baseline(dataclasses.replace(config, match_threshold=1 - RATIO, max_matches=0))
     return create_matcher(config)
 
 
