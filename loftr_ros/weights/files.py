@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,39 +77,24 @@ def looks_like_html(head: bytes) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    safetensors = _safetensors()
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:  # no rosdep key has it; the shipped weights must load on any ROS machine
-        return _read_safetensors_alone(path)
-    try:
-        return load_file(path, device='cpu')
-    except SafetensorError as error:
+        return safetensors.torch.load_file(path, device='cpu')
+    except safetensors.SafetensorError as error:
         raise InputError(
             f'{path} is neither a PyTorch file nor a whole safetensors file ({error}); get or convert it again'
         ) from error
 
 
-def _read_safetensors_alone(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file of float32 and int64 tensors, which ours are, without the library."""
-    import torch
-
-    dtypes = {'F32': torch.float32, 'I64': torch.int64}
-    data = bytearray(path.read_bytes())
-    start = 8 + int.from_bytes(data[:8], 'little')
+def _safetensors():
+    """Return the package safetensors with its part for torch."""
     try:
-        header = json.loads(data[8:start])
-        header.pop('__metadata__', None)
-        state = {}
-        for name, entry in header.items():
-            first, last = entry['data_offsets']
-            values = torch.frombuffer(data[start + first : start + last], dtype=dtypes[entry['dtype']])
-            state[name] = values.view(entry['shape'])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        import safetensors.torch
+    except ImportError as error:
         raise MissingDependencyError(
-            f'{path} cannot be read without the package safetensors ({error!r}): pip install safetensors'
+            'weights are read and written by the package safetensors: pip install -r requirements.txt'
         ) from error
-    return state
+    return safetensors
 
 
 def _read_torch(path: Path) -> Any:
@@ -244,14 +228,12 @@ def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, 
         InputError: the name has another ending, or the weights are not all finite.
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save as serialise
-
     path = Path(path)
     refuse_what_is_not_finite(state, f'what is to be {path}')
     if path.suffix != '.safetensors':
         raise InputError(f'weights are written as safetensors, got {path}; let its name end in .safetensors')
     # Own memory for each tensor: safetensors refuses views that share theirs.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    data = serialise(tensors, metadata=write_metadata(checkpoint, source_sha256))
+    data = _safetensors().torch.save(tensors, metadata=write_metadata(checkpoint, source_sha256))
     with writing(path) as file:
         file.write_bytes(data)
