@@ -23,16 +23,26 @@ COMMANDS = {
 }
 
 
+HINT = '`loftr_ros doctor` says what is missing and how to get it'
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 the command's own failure, 2 unusable arguments."""
     parser = argparse.ArgumentParser(prog='loftr_ros', description='Learned image matching for ROS 2.')
     parser.add_argument('--verbose', action='store_true', help='log what the parts are doing')
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, (module, summary) in COMMANDS.items():
-        # A command module imports torch and ROS only when it runs, so that --help works without them.
-        command = import_module(module)
-        command.add_arguments(subparsers.add_parser(name, help=summary, description=command.__doc__))
     arguments, ros_arguments = split_ros_arguments(sys.argv[1:] if arguments is None else list(arguments))
+    chosen = next((argument for argument in arguments if argument in COMMANDS), None)
+    for name, (module, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name == chosen:  # alone, so that `doctor` runs where something is missing that other commands import
+            try:
+                command = import_module(module)
+            except ModuleNotFoundError as error:
+                print(f'loftr_ros {name}: {error}; {HINT}', file=sys.stderr)
+                return 1
+            subparser.description = command.__doc__
+            command.add_arguments(subparser)
     options = parser.parse_args(arguments)
     if ros_arguments and options.command != 'play':
         parser.error('--ros-args are for play, which is a ROS node')
@@ -46,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except LoftrRosError as error:
         message = str(error)
+    except ModuleNotFoundError as error:
+        message = f'{error}; {HINT}'
     except BrokenPipeError:  # of `loftr_ros ... | head`, who has seen enough
         _forget_broken_output()
         return 1

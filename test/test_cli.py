@@ -3,12 +3,14 @@
 import csv
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
 import pytest
 
 from loftr_ros import cli
+from loftr_ros.commands import doctor
 from loftr_ros.config import Config, to_yaml
 from loftr_ros.rendering import textures
 
@@ -83,11 +85,61 @@ def test_a_file_that_is_no_image_is_named(images, tmp_path, capsys):
     assert 'absent.png is not a file' in capsys.readouterr().err
 
 
-def test_doctor_reports_every_package_and_its_status_follows_what_is_missing():
-    ended = run('doctor')
-    for word in ('numpy', 'torch', 'device', 'poselib', 'rclpy' if 'rclpy' in ended.stdout else 'ros'):
-        assert word in ended.stdout
-    assert ended.returncode == int('MISSING' in ended.stdout)
+@pytest.fixture
+def only_packages(monkeypatch):
+    """Return a function that lets doctor look at one package alone, and ROS be there."""
+    monkeypatch.setattr(doctor, '_report_ros', lambda: True)
+
+    def only(*package):
+        monkeypatch.setattr(doctor, 'PACKAGES', [package])
+
+    return only
+
+
+@pytest.mark.parametrize('package', doctor.PACKAGES, ids=lambda package: package[0])
+def test_doctor_names_a_missing_package_and_fails_where_the_node_needs_it(package, only_packages, monkeypatch, capsys):
+    module, *_, needed, remedy = package
+    only_packages(*package)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert cli.main(['doctor']) == int(needed)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f'{module} '))
+    assert f'{"MISSING" if needed else "absent"}: ' in line and remedy in line
+
+
+@pytest.mark.parametrize(
+    ('version', 'oldest', 'status', 'words'),
+    [
+        ('1.9.9', '1.10', 1, 'MISSING: 1.9.9 is too old'),
+        ('1.10', '1.10', 0, ' 1.10'),
+        ('2.13.0+cpu', '2.1', 0, ' 2.13.0+cpu'),
+    ],
+)
+def test_doctor_compares_versions_by_their_numbers(version, oldest, status, words, only_packages, monkeypatch, capsys):
+    only_packages('theirs', 'theirs', oldest, 'a test', True, 'pip install theirs')
+    monkeypatch.setitem(sys.modules, 'theirs', types.SimpleNamespace(__version__=version))
+    assert cli.main(['doctor']) == status
+    printed = capsys.readouterr().out
+    assert words in printed and ('all that the node needs is here' in printed) == (status == 0)
+
+
+@pytest.mark.parametrize('module', ['numpy', 'cv2', 'torch', 'yaml'])
+def test_doctor_runs_and_other_commands_point_to_it_where_a_package_is_missing(module, images):
+    code = 'import sys; sys.modules[sys.argv.pop(1)] = None; from loftr_ros.cli import main; sys.exit(main())'
+    ended = subprocess.run([sys.executable, '-c', code, module, 'doctor'], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and 'Traceback' not in ended.stderr
+    assert any(line.startswith(f'{module} ') and 'MISSING' in line for line in ended.stdout.splitlines())
+    ended = subprocess.run(
+        [sys.executable, '-c', code, module, 'match', *map(str, images), '--set', 'matcher.max_matches=9'],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 1 and '`loftr_ros doctor`' in ended.stderr and 'Traceback' not in ended.stderr
+
+
+def test_doctor_fails_without_ros_and_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, 'PACKAGES', [])
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    assert cli.main(['doctor']) == 1
+    assert 'rclpy         MISSING' in (printed := capsys.readouterr().out) and 'setup.bash' in printed
 
 
 def test_parameters_prints_what_is_shipped(capsys):

@@ -83,7 +83,11 @@ def _report_ros() -> bool:
         print('              in a virtual environment made with --system-site-packages, or run `make build` in the')
         print('              checkout and `. scripts/environment.sh`')
         return False
-    report = import_module('loftr_ros.ros.report')
+    try:
+        report = import_module('loftr_ros.ros.report')
+    except ImportError as error:
+        print(f'ROS           not looked into before the packages above are there ({error})')
+        return False
     for line in report.describe():
         print(line)
     return report.has_messages()
