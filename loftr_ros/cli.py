@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         _forget_broken_output()
         return 1
     except OSError as error:  # a file or the output that cannot be read or written
-        message = f'{error.filename}: {error.strerror}' if error.filename else f'the output: {error.strerror or error}'
+        message = f'{error.filename or "a file or the output"}: {error.strerror or error}'
         _forget_broken_output()
     print(f'loftr_ros {options.command}: {message}', file=sys.stderr)
     return 1

@@ -234,6 +234,20 @@ def test_a_training_that_diverges_ends_in_words_and_leaves_no_weights(tmp_path):
     assert not list(tmp_path.glob('*.safetensors')) and not (tmp_path / 'last.pt').exists()
 
 
+def test_a_run_whose_state_is_not_finite_or_no_state_does_not_go_on(tmp_path):
+    train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
+    state = torch.load(tmp_path / 'last.pt', weights_only=True)
+    name = next(iter(state['network']))
+    state['network'][name].flatten()[0] = float('nan')
+    torch.save(state, tmp_path / 'last.pt')
+    with pytest.raises(InputError, match=r'last\.pt holds NaN or infinity in 1 of'):
+        train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
+    for other in ({'step': 1}, [1, 2]):
+        torch.save(other, tmp_path / 'last.pt')
+        with pytest.raises(InputError, match=r'last\.pt has no .*network.* it is no state of a run'):
+            train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
+
+
 def test_another_network_does_not_go_on_with_a_run(tmp_path):
     train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
     with pytest.raises(ConfigError, match='choose another --output'):

@@ -60,6 +60,15 @@ def test_weights_that_are_not_all_finite_are_refused_with_the_tensor_that_is_not
         load_state(path)
 
 
+def test_whole_numbers_and_small_kinds_of_floats_are_taken_and_what_overflows_float32_is_not(tmp_path):
+    kinds = [torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.float8_e4m3fn]
+    torch.save({str(kind): torch.ones(3).to(kind) for kind in kinds}, tmp_path / 'a.ckpt')
+    assert len(load_state(tmp_path / 'a.ckpt')) == len(kinds)
+    torch.save({'large': torch.tensor([1e200], dtype=torch.float64)}, tmp_path / 'a.ckpt')
+    with pytest.raises(InputError, match='first large'):
+        load_state(tmp_path / 'a.ckpt')
+
+
 def test_weights_that_are_not_all_finite_are_not_written(tmp_path, network):
     state = network.state_dict()
     state['0.bias'][0] = float('nan')

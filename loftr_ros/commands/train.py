@@ -44,10 +44,10 @@ def read(path: Path, assignments: list[str]):
     from loftr_ros.weights import Checkpoint
 
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.safe_load(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'cannot read {path}: {error.strerror}') from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f'{path} is not valid YAML: {error}') from error
     network = document.get('network') if isinstance(document, dict) else None
     if not isinstance(network, dict) or 'matcher' not in network:

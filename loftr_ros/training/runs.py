@@ -18,9 +18,12 @@ import loftr_ros
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.output_files import writing
 from loftr_ros.training.config import TrainingConfig
-from loftr_ros.weights import Checkpoint, save
+from loftr_ros.weights import Checkpoint, refuse_what_is_not_finite, save
 
 LOG = logging.getLogger(__name__)
+STATE = ('step', 'best', 'network', 'optimizer', 'random', 'made_of')
+"""What last.pt holds."""
+
 FIELDS = ('step', 'loss', 'coarse', 'fine', 'precision', 'learning_rate', 'gradient_norm')
 
 
@@ -99,6 +102,7 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds another network's run.
+            InputError: the file is no state of a run, or its weights are not all finite.
         """
         if not self.last.exists():
             return None
@@ -106,6 +110,12 @@ class RunFolder:
             state = torch.load(self.last, map_location=device, weights_only=True)
         except Exception as error:  # torch raises whatever pickle and zip do
             raise InputError(f'{self.last} cannot be read ({error}); remove it to start again') from error
+        missing = [name for name in STATE if name not in state] if isinstance(state, dict) else STATE
+        if missing:
+            raise InputError(
+                f'{self.last} has no {", ".join(missing)}: it is no state of a run; remove it to start again'
+            )
+        refuse_what_is_not_finite(state['network'], self.last)
         ours = self.made_of()
         if state['made_of'] != ours:
             raise ConfigError(

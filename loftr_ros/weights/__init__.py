@@ -6,7 +6,7 @@ settings, `load_state` reads the file without running what may be in it, `load_i
 
 from loftr_ros.weights.checkpoints import CHECKPOINTS, Checkpoint
 from loftr_ros.weights.download import DownloadError, download
-from loftr_ros.weights.files import load_into, load_state, save
+from loftr_ros.weights.files import load_into, load_state, refuse_what_is_not_finite, save
 from loftr_ros.weights.locate import cache_folder, file_of, find
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     'find',
     'load_into',
     'load_state',
+    'refuse_what_is_not_finite',
     'save',
 ]

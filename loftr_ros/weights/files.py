@@ -46,7 +46,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
 
 def refuse_what_is_not_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
     """Raise InputError when a number of `state` is NaN or infinite; names the first tensor and counts them."""
-    bad = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    # As float32, which the networks have: not every kind of number knows `isfinite`, and a float64 may overflow.
+    bad = [name for name, tensor in state.items() if not tensor.float().isfinite().all()]
     if bad:
         raise InputError(
             f'{source} holds NaN or infinity in {len(bad)} of {len(state)} tensors, first {bad[0]}; a training that '
