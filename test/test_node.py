@@ -45,6 +45,7 @@ class Camera:
     parameters: dict
     arguments: tuple = ()
     compressed: bool = False
+    module: str = 'loftr_ros.ros.matcher_node'
 
     def __enter__(self):
         environment = live_run.isolate()
@@ -55,7 +56,7 @@ class Camera:
             **self.parameters,
         }.items():
             arguments += ['-p', f'{name}:={value}']
-        self.process = live_run.Process('loftr_ros.ros.matcher_node', arguments, environment, self.folder / 'node.log')
+        self.process = live_run.Process(self.module, arguments, environment, self.folder / 'node.log')
         os.environ.update({k: v for k, v in environment.items() if k.startswith(('ROS_', 'FASTDDS_'))})
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
@@ -291,12 +292,17 @@ def test_a_silent_clock_is_reported_and_frames_are_matched_nevertheless(tmp_path
 
 def test_overrides_of_the_quality_of_service_are_applied(tmp_path):
     override = {'qos_overrides./image.subscription.reliability': 'best_effort'}
-    with Camera(tmp_path, override) as robot:
+    idle = {'qos_overrides./left.subscription.depth': '3', 'qos_overrides./image.subscription.lifespan': '3'}
+    with Camera(tmp_path, override | idle) as robot:
         found = {
             topic: robot.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability
             for topic in ('/image', '/camera_info')
         }
         assert found == {'/image': ReliabilityPolicy.BEST_EFFORT, '/camera_info': ReliabilityPolicy.RELIABLE}
+        log = robot.process.log.read_text()
+        for name in idle:
+            assert f'parameter {name} has no effect' in log
+        assert 'reliability has no effect' not in log
 
 
 @pytest.mark.parametrize('signals', [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,), (signal.SIGINT,) * 5])
@@ -312,6 +318,30 @@ def test_signals_end_the_node_cleanly_while_frames_come(tmp_path, drive, signals
         assert robot.process.wait() == 0
     log = robot.process.log.read_text()
     assert 'Traceback' not in log and 'terminate' not in log
+
+
+STUCK = """
+import sys, time
+from loftr_ros.ros import matcher_node
+class Stuck(matcher_node.MatcherNode):
+    def _process(self, messages):
+        print('in work', flush=True)
+        time.sleep(1000)
+matcher_node.MatcherNode = Stuck
+sys.exit(matcher_node.main(sys.argv[1:]))
+"""
+
+
+def test_a_pair_that_takes_long_does_not_keep_the_node_from_ending(tmp_path, drive, monkeypatch):
+    (tmp_path / 'stuck_node.py').write_text(STUCK)
+    monkeypatch.setenv('PYTHONPATH', f'{tmp_path}{os.pathsep}{os.environ.get("PYTHONPATH", "")}')
+    frame = drive.frames(0)[0]
+    with Camera(tmp_path, {}, module='stuck_node') as robot:
+        robot.send(frame.image, frame.camera, SECOND_NS)
+        robot.wait(lambda: 'in work' in robot.process.log.read_text(), 'the pair')
+        robot.process.signal(signal.SIGINT)
+        assert robot.process.wait() == 0
+    assert 'Traceback' not in robot.process.log.read_text()
 
 
 @pytest.mark.parametrize('after_s', [0.3, 1.0, 2.0])

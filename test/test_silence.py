@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from loftr_ros.config import SyncConfig
 from loftr_ros.ros import compat, qos, silence
@@ -164,3 +164,17 @@ def test_each_profile_is_new_so_that_an_override_of_one_topic_changes_no_other(n
     assert first == second and first is not second
     first.depth = 77
     assert second.depth == qos.profile(name).depth != 77
+
+
+def test_the_remedy_is_that_of_the_policy_that_does_not_fit():
+    reliable, latched = {'reliability': RELIABLE}, {'durability': DurabilityPolicy.TRANSIENT_LOCAL}
+    for wanted, words, without in (
+        (reliable, 'set input.image_qos to SENSOR_DATA', 'durability'),
+        (latched, 'set qos_overrides./image.subscription.durability to volatile', 'image_qos'),
+    ):
+        offered = QoSProfile(depth=5, reliability=RELIABLE if wanted is latched else BEST_EFFORT)
+        subscription = QoSProfile(depth=5, **wanted)
+        text = qos.misfit('/image', offered, subscription)
+        assert words in text and without not in text
+        cured = QoSProfile(depth=5, reliability=BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
+        assert qos.misfit('/image', offered, cured) == ''

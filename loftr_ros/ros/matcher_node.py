@@ -42,6 +42,9 @@ from loftr_ros.runtime import prepare_process
 THROTTLE_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+LONGEST_END_S = 4.0
+"""A pair or a new matcher that takes longer is given up at the end: launch kills what outlives its signals by 5 s."""
+
 LAST_WORDS_S = 2.0
 """Longest time that a node that cannot start waits for a listener on /rosout."""
 
@@ -89,6 +92,8 @@ class MatcherNode(Node):
         period_s = self.config.output.diagnostics_period_s
         self.create_timer(period_s, self._publish_diagnostics, callback_group=reception, clock=steady)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=True)
+        for line in parameters.unused_qos_overrides(self):
+            self.get_logger().warning(line)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_time_jump)
         self._worker.start()
 
@@ -133,10 +138,10 @@ class MatcherNode(Node):
 
     def _work(self) -> None:
         while (messages := self._mailbox.get()) is not None:
-            while not self._between_frames.empty():
-                self._between_frames.get()()
             self.statistics.busy(True)
             try:
+                while not self._between_frames.empty():
+                    self._between_frames.get()()
                 self._process(messages)
             except InputError as error:
                 self._drop(str(error))
@@ -242,9 +247,13 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
     while not stopped.is_set() and rclpy.ok():
         executor.spin_once(timeout_sec=0.2)
+    impatience = threading.Timer(LONGEST_END_S, os._exit, (0,))
+    impatience.daemon = True
+    impatience.start()
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
+    impatience.cancel()
     return 0
 
 

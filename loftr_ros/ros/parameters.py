@@ -38,6 +38,17 @@ def declare(node, defaults: Config) -> Config:
     return config
 
 
+def unused_qos_overrides(node) -> list[str]:
+    """Say of each `qos_overrides` that no publisher or subscription has taken that it has no effect; call it last."""
+    names = [name for name in getattr(node, '_parameter_overrides', {}) if name.startswith('qos_overrides.')]
+    return [
+        f'parameter {name} has no effect: it must be qos_overrides.<topic>.subscription.<policy> with the full name of '
+        'an image or camera_info topic after remapping, and history, depth, reliability or durability'
+        for name in names
+        if not node.has_parameter(name)
+    ]
+
+
 def descriptor(item: Setting) -> ParameterDescriptor:
     """Return the ROS description of a setting."""
     message = ParameterDescriptor(

@@ -19,9 +19,13 @@ try:
 except ImportError:  # its name up to Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-__all__ = ['REMEDY', 'SubscriptionEventCallbacks', 'is_compatible', 'mismatch', 'overridable', 'profile']
+__all__ = ['SubscriptionEventCallbacks', 'misfit', 'mismatch', 'overridable', 'profile']
 
-REMEDY = 'set input.image_qos to SENSOR_DATA, or make the publisher reliable'
+REMEDIES = {
+    'reliability': 'set input.image_qos to SENSOR_DATA, without {own}.reliability, or make the publisher reliable',
+    'durability': 'set {own}.durability to volatile, or make the publisher transient_local',
+}
+"""What helps, by the policy that does not fit."""
 
 
 def profile(name: str) -> QoSProfile:
@@ -38,8 +42,15 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions([kinds.HISTORY, kinds.DEPTH, kinds.RELIABILITY, kinds.DURABILITY])
 
 
-def is_compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:
-    """Return whether a subscription gets the messages of a publisher, as far as can be said."""
+def misfit(topic: str, offered: QoSProfile, wanted: QoSProfile) -> str:
+    """Say which policy of a publisher keeps its messages from a subscription, and what to do; empty when they come."""
+    if _compatible(offered, wanted):
+        return ''
+    alone = {name: [QoSProfile(depth=1, **{name: getattr(q, name)}) for q in (offered, wanted)] for name in REMEDIES}
+    return _remedy(topic, [name for name, profiles in alone.items() if not _compatible(*profiles)])
+
+
+def _compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:
     return qos_check_compatible(offered, wanted)[0] != QoSCompatibility.ERROR
 
 
@@ -48,5 +59,11 @@ def mismatch(topic: str, event) -> str:
     policy = qos_policy_name_from_kind(event.last_policy_kind)
     return (
         f'a publisher on {topic} offers a QoS that this subscription cannot accept (policy {policy}), so nothing is '
-        f'received from it; {REMEDY}'
+        f'received from it; {_remedy(topic, [name for name in REMEDIES if name in policy.lower()])}'
     )
+
+
+def _remedy(topic: str, policies: list[str]) -> str:
+    own = f'qos_overrides.{topic}.subscription'
+    remedies = [REMEDIES[policy].format(own=own) for policy in policies]
+    return '; '.join(remedies) or f'compare both with ros2 topic info --verbose {topic}'

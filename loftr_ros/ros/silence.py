@@ -61,9 +61,9 @@ def explain_graph(node, topic: str, message_type: str, profile) -> str:
     publishers = node.get_publishers_info_by_topic(topic)
     types = {publisher.topic_type for publisher in publishers}
     if message_type in types:
-        fitting = [p for p in publishers if p.topic_type == message_type]
-        if not any(qos.is_compatible(publisher.qos_profile, profile) for publisher in fitting):
-            return f'{topic} has a publisher whose QoS does not fit this subscription: {qos.REMEDY}'
+        misfits = [qos.misfit(topic, p.qos_profile, profile) for p in publishers if p.topic_type == message_type]
+        if all(misfits):
+            return f'{topic} has a publisher whose QoS does not fit this subscription: {misfits[0]}'
         return (
             f'{topic} has a publisher, but nothing arrives from it: look whether it sends (ros2 topic hz {topic}), and '
             'on a network whether large messages arrive at all'
