@@ -250,6 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
     impatience = threading.Timer(LONGEST_END_S, os._exit, (0,))
     impatience.daemon = True
     impatience.start()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # Python would give an own handler up before its process ends
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
