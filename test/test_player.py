@@ -1,6 +1,7 @@
 """`loftr_ros play` as a camera driver: bags and folders, over DDS, from a process of its own."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_the_outputs_of_a_matcher_node_are_not_played_unless_named(tmp_path, cap
     # Asked for, it meets the installed type, which is another one here.
     assert cli.main(['play', str(tmp_path / 'bag'), '--topics', '/matcher/matches']) == 1
     assert 'has the fields data in the bag' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('signals', [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_signals_end_the_player_cleanly(drive, tmp_path, signals):
+    process = live_run.Process(
+        'loftr_ros.cli', ['play', str(drive), '--loop', '0'], live_run.isolate(), tmp_path / 'log'
+    )
+    time.sleep(4)
+    for number in signals:
+        process.signal(number)
+        time.sleep(0.05)
+    assert process.wait() == 0
+    words = process.log.read_text()
+    assert 'Traceback' not in words and 'published' in words
 
 
 def test_options_of_the_other_kind_of_source_are_refused(drive, tmp_path, capsys):

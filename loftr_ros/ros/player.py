@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import signal
 import time
 from importlib import import_module
 from pathlib import Path
@@ -11,10 +13,10 @@ import numpy as np
 import rclpy
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -39,27 +41,45 @@ def play(options) -> int:
     if given:
         raise InputError(f'{", ".join(given)} is only for {"folders of images" if is_bag else "bags"}')
     sequence = None if is_bag else open_sequence(options.source, camera_files=options.camera_info)
-    rclpy.init(args=options.ros_arguments)
-    node = Node('camera_driver')
-    try:
-        player = BagPlayer(node, options) if is_bag else SequencePlayer(node, sequence, options)
-        player.wait_for_subscribers(options.wait)
-        loop = 0
-        while rclpy.ok() and (options.loop == 0 or loop < options.loop):
-            try:
+    # Not rclpy's handlers: they end the context under the feet of a publisher.
+    rclpy.init(args=options.ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
+    with _interruptible():
+        node = Node('camera_driver')
+        player = None
+        try:
+            player = BagPlayer(node, options) if is_bag else SequencePlayer(node, sequence, options)
+            player.wait_for_subscribers(options.wait)
+            loop = 0
+            while options.loop == 0 or loop < options.loop:
                 player.play_once()
-            except InputError:
+                loop += 1
+            player.finish()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if player is not None:
                 print(player.summary())
-                raise
-            loop += 1
-        player.finish()
-        print(player.summary())
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
     return 0
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore others, since the process ends then."""
+
+    def interrupt(*_):
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is interrupt:
+            signal.signal(number, handler)
 
 
 def _baseline(cam1_from_cam0: np.ndarray | None) -> tuple[float, int]:
@@ -96,7 +116,7 @@ class _Player:
     def wait_for_subscribers(self, number: int, timeout_s: float = 60.0) -> None:
         """Return when there are `number` subscribers, so that the first image reaches them."""
         deadline = time.monotonic() + timeout_s
-        while rclpy.ok() and self._listeners() < number:
+        while self._listeners() < number:
             if time.monotonic() > deadline:
                 raise InputError(f'after {timeout_s:.0f} s there are not {number} subscribers: is the node running?')
             rclpy.spin_once(self._node, timeout_sec=0.05)
@@ -145,8 +165,6 @@ class SequencePlayer(_Player):
         for index in range(len(sequence)):
             frames = sequence.frames(index)
             time.sleep(max(0.0, started + offsets_s[index] - time.monotonic()))
-            if not rclpy.ok():
-                return
             recorded_ns = int(sequence.stamps_ns[index])
             stamp_ns = recorded_ns if self._options.clock else self._node.get_clock().now().nanoseconds
             self._publish_clock(stamp_ns)
@@ -257,8 +275,6 @@ class BagPlayer(_Player):
             if first_ns is None:
                 first_ns = stamp_ns
             time.sleep(max(0.0, started + (stamp_ns - first_ns) / 1e9 / speed - time.monotonic()))
-            if not rclpy.ok():
-                return
             self._publish_clock(stamp_ns)
             self._publishers[topic].publish(bytes(data))
             self._published[topic] += 1
