@@ -157,7 +157,7 @@ class _Mcap:
                 schema.name if schema else '',
                 channel.message_encoding,
                 schema.data.decode(errors='replace') if schema else '',
-                schema.encoding.removeprefix('ros2').replace('omgidl', 'idl') if schema else '',
+                schema.encoding.removeprefix('ros1').removeprefix('ros2').replace('omgidl', 'idl') if schema else '',
                 channel.metadata.get('offered_qos_profiles', ''),
                 counts.get(number, 0),
             )

@@ -130,6 +130,7 @@ class Bag:
                 by_topic.setdefault(channel.topic, []).append(channel)
         for topic, reason in self._refused.items():
             logger.warning('%s: %s is passed over: %s', path, topic, reason)
+        self._channels = by_topic
         self.topics = {name: self._topic(name, own, profiles.get(name)) for name, own in sorted(by_topic.items())}
 
     @staticmethod
@@ -153,11 +154,18 @@ class Bag:
             any(durability in ('transient_local', '1') for _, durability in kinds),
         )
 
-    def fields(self, topic: str) -> dict[str, tuple[str, ...]]:
-        """Return the names of the fields of a topic's type and of all types in it; empty where the bag does not say."""
-        channel = next(c for _, storage in self._storages for c in storage.channels.values() if c.topic == topic)
-        parsed = self._types.parse(channel) or {}
-        return {name: tuple(field for field, _ in own[1]) for name, own in parsed.items()}
+    def layout(self, topic: str) -> tuple | None:
+        """Return the fields of a topic's type as ((name, layout), ...), nested; None where the bag does not say.
+
+        Names are in lower case and base types have their names in IDL, whichever ROS recorded them.
+
+        Raises:
+            InputError: the bag says it in a way that cannot be read.
+        """
+        channel = self._channels[topic][0]
+        if not channel.definition.strip() or channel.definition_format not in ('msg', 'idl'):
+            return None
+        return self._types.layout(channel)
 
     def messages(self, wanted: Collection[str] | None, serialized: bool) -> Iterator[tuple[str, str, int, object]]:
         """Yield what `read_bag` yields.
@@ -194,7 +202,7 @@ class _Types:
     """Message types of a bag, each parsed when it is asked for: one that cannot be parsed stops no other."""
 
     def __init__(self):
-        self._parsed: dict[tuple[str, str], dict | None] = {}
+        self._parsed: dict[tuple[str, str], dict | InputError | None] = {}
         self._stores: dict[tuple[str, str, bool], object] = {}
 
     def decode(self, channel: Channel, data: bytes, serialized: bool):
@@ -215,11 +223,31 @@ class _Types:
         except Exception as error:
             raise InputError(f'a message on {channel.topic} is no {name}: {error}') from error
 
+    def layout(self, channel: Channel) -> tuple:
+        """Return the fields of a type as `Bag.layout` does."""
+        parsed = self.parse(channel)
+        name = full_type_name(channel.message_type)
+        try:
+            standard = _typesys().get_typestore(_typesys().Stores.LATEST).fielddefs
+            # What is published is CDR, in which a header has no sequence number.
+            return _fields({**standard, **(parsed or {}), HEADER: standard[HEADER]}, name)
+        except KeyError as error:
+            raise InputError(f'the definition of {name} in the bag lacks the type {error}') from error
+
     def parse(self, channel: Channel) -> dict | None:
-        """Return the definitions that the bag has of a type and the types in it, as rosbags keeps them, or None."""
+        """Return the definitions that the bag has of a type and the types in it, as rosbags keeps them, or None.
+
+        Raises:
+            InputError: they cannot be read.
+        """
         key = (channel.message_type, channel.definition)
         if key not in self._parsed:
-            self._parsed[key] = self._parse_now(channel)
+            try:
+                self._parsed[key] = self._parse_now(channel)
+            except InputError as error:
+                self._parsed[key] = error
+        if isinstance(self._parsed[key], InputError):
+            raise self._parsed[key]
         return self._parsed[key]
 
     @staticmethod
@@ -239,15 +267,19 @@ class _Types:
                 found.update(typesys.get_types_from_idl(text))
             return found
         except Exception as error:  # a definition by a foreign hand raises anything
-            logger.warning('the definition of %s cannot be read: %s', name, ' '.join(str(error).split())[:200])
-            return None
+            words = ' '.join(str(error).split())[:200]
+            raise InputError(f'the definition of {name} in the bag cannot be read: {words}') from error
 
     def _store(self, channel: Channel, to_cdr: bool):
         key = (channel.message_type, channel.definition, to_cdr)
         if key not in self._stores:
             typesys = _typesys()
             store = typesys.get_typestore(typesys.Stores.LATEST)
-            parsed = self.parse(channel)
+            try:
+                parsed = self.parse(channel)
+            except InputError as error:
+                logger.warning('%s', error)
+                parsed = None
             if parsed:
                 # rosbags skips `seq` of ROS 1's Header by itself when it makes CDR, but not when it makes messages.
                 parsed = {name: own for name, own in parsed.items() if not (to_cdr and name == HEADER)}
@@ -256,6 +288,26 @@ class _Types:
                 store.register({**standard, **parsed})
             self._stores[key] = store
         return self._stores[key]
+
+
+IDL_NAMES = {'float64': 'double', 'float32': 'float', 'bool': 'boolean', 'byte': 'octet', 'char': 'uint8'}
+
+
+def _fields(types: dict, name: str) -> tuple:
+    fields = [(field.lower(), kind) for field, kind in types[name][1]]
+    # IDL puts this into a type without fields.
+    return tuple((f, _layout(types, kind)) for f, kind in fields if f != 'structure_needs_at_least_one_member')
+
+
+def _layout(types: dict, kind):
+    """Return the layout of one field: a name, ('sequence', ...), ('array', size, ...), or fields."""
+    node, value = int(kind[0]), kind[1]
+    if node == 1:
+        return IDL_NAMES.get(value[0], value[0])
+    if node == 2:
+        return 'wstring' if value.endswith('/wstring') else _fields(types, value)  # rosbags knows no wide strings
+    element, size = value
+    return ('array', size, _layout(types, element)) if node == 3 else ('sequence', _layout(types, element))
 
 
 def _typesys():

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import signal
 import time
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation import bags
 from loftr_ros.evaluation.sequences import Sequence, open_sequence
-from loftr_ros.ros import bag_cameras, compat, conversions
+from loftr_ros.ros import bag_cameras, compat, conversions, layouts
 from loftr_ros.ros.inputs import TOPICS
 
 DEPTH = 100
@@ -197,7 +196,7 @@ class BagPlayer(_Player):
         super().__init__(node, options)
         with bags.open_bag(options.source) as bag:
             for name, topic in self._chosen(bag.topics).items():
-                reason = self._announce(topic, bag.fields(name))
+                reason = self._announce(topic, bag)
                 if reason:
                     node.get_logger().warning(f'{name} is not played: {reason}')
         if not self._publishers:
@@ -220,20 +219,21 @@ class BagPlayer(_Player):
             )
         return {name: topic for name, topic in topics.items() if name not in own}
 
-    def _announce(self, topic: bags.Topic, fields: dict[str, tuple[str, ...]]) -> str:
+    def _announce(self, topic: bags.Topic, bag: bags.Bag) -> str:
         """Make a publisher with the recorded quality of service, or return why there can be none."""
         if topic.name == '/clock' and self._clock is not None:
             return '--clock publishes the time of the recording there'
-        cls = _message_class(topic.message_type)
-        if cls is None:
-            return f'message type {topic.message_type} is not installed'
-        for name, recorded in fields.items():
-            installed = _field_names(_message_class(name))
-            if installed is not None and installed != _comparable(recorded):
-                return (
-                    f'{name} has the fields {", ".join(recorded)} in the bag and {", ".join(installed)} in the '
-                    'installed package; install the version that it was recorded with'
-                )
+        try:
+            cls = layouts.message_class(topic.message_type)
+            recorded = bag.layout(topic.name)
+        except InputError as error:
+            return str(error)
+        different = '' if recorded is None else layouts.difference(recorded, layouts.layout_of(cls))
+        if different:
+            return (
+                f'{topic.message_type} was recorded with other fields than the installed package has ({different}); '
+                'install the version that it was recorded with'
+            )
         profile = QoSProfile(
             depth=DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if topic.is_reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -284,21 +284,3 @@ class BagPlayer(_Player):
     def summary(self) -> str:
         counts = ', '.join(f'{topic} {number}' for topic, number in self._published.items())
         return f'published {counts} of {Path(self._options.source).name}'
-
-
-def _message_class(message_type: str):
-    """Return the class of 'package/msg/Name', or None where it is not installed."""
-    package, _, name = message_type.replace('/msg/', '/').partition('/')
-    try:
-        return getattr(import_module(f'{package}.msg'), name)
-    except (ImportError, AttributeError):
-        return None
-
-
-def _field_names(cls) -> tuple[str, ...] | None:
-    return None if cls is None else _comparable(tuple(cls.get_fields_and_field_types()))
-
-
-def _comparable(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of fields as ROS 2 has them: ROS 1 wrote K of CameraInfo large and counted headers."""
-    return tuple(name.lower() for name in names if name not in ('seq', 'structure_needs_at_least_one_member'))
