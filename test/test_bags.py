@@ -12,6 +12,7 @@ from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.evaluation.bags import bag_topics, is_bag, open_bag, read_bag
 
 rosbags = pytest.importorskip('rosbags')
+pytest.importorskip('mcap')
 
 from rosbags.rosbag1 import Writer as Writer1  # noqa: E402
 from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402

@@ -10,6 +10,8 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
+pytest.importorskip('rosbags')
+pytest.importorskip('mcap')
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402

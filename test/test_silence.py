@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from loftr_ros.config import SyncConfig
@@ -30,7 +31,7 @@ def deliver(sync, offsets_ms=(0, 0, 0, 0), late=(0, 0, 0, 0), count=40, period_m
         for source, offset_ms, behind in zip(inputs, offsets_ms, late, strict=True):
             if number >= behind:
                 stamp_ns = START_NS + (number - behind) * period_ms * MS + round(offset_ms * MS)
-                stamp = types.SimpleNamespace(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+                stamp = Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
                 source.signalMessage(types.SimpleNamespace(header=types.SimpleNamespace(stamp=stamp)))
     return guard, sets
 
