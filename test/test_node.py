@@ -320,6 +320,17 @@ def test_signals_end_the_node_cleanly_while_frames_come(tmp_path, drive, signals
     assert 'Traceback' not in log and 'terminate' not in log
 
 
+@pytest.mark.parametrize('gap_s', [0.1, 0.3, 0.5])
+def test_a_late_second_interrupt_changes_nothing(tmp_path, gap_s):
+    with Camera(tmp_path, {}) as robot:
+        for _ in range(30):
+            if not robot.process.is_running:
+                break
+            robot.process.signal(signal.SIGINT)
+            time.sleep(gap_s)
+        assert robot.process.wait() == 0
+
+
 STUCK = """
 import sys, time
 from loftr_ros.ros import matcher_node

@@ -59,11 +59,6 @@ class Statistics:
         with self._lock:
             self.errors[name] = text
 
-    def clear_error(self, name: str) -> None:
-        """Take an error back; nothing happens when there is none."""
-        with self._lock:
-            self.errors.pop(name, None)
-
     def status(self, name: str, received: dict[str, int], waiting_for: str, warning: str = '') -> DiagnosticStatus:
         """Return the state as a status. Its level follows what happened since the last call.
 
@@ -98,10 +93,10 @@ class Statistics:
         since = {name: number - self._reported[name] for name, number in self.counts.items()}
         processed, dropped = since['processed'], since['dropped']
         reason = self.notes.get('last_drop', '')
+        if waiting_for:  # before the errors: it says what the graph is like now
+            return DiagnosticStatus.ERROR, f'No data: {waiting_for}'
         if self.errors:
             return DiagnosticStatus.ERROR, '; '.join(self.errors.values())
-        if waiting_for:
-            return DiagnosticStatus.ERROR, f'No data: {waiting_for}'
         if dropped and not processed:
             return DiagnosticStatus.ERROR, f'Every frame is dropped: {reason}'
         if self._busy_since_s is not None and (busy_s := time.monotonic() - self._busy_since_s) > BUSY_S:

@@ -247,11 +247,12 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
     while not stopped.is_set() and rclpy.ok():
         executor.spin_once(timeout_sec=0.2)
+    for number in SIGNALS:
+        # Python puts the default action back in place of a function while it ends: a late signal would kill it.
+        signal.signal(number, signal.SIG_IGN)
     impatience = threading.Timer(LONGEST_END_S, os._exit, (0,))
     impatience.daemon = True
     impatience.start()
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # Python would give an own handler up before its process ends
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
