@@ -1,7 +1,9 @@
 """The training loop in miniature: it learns, goes on where it stopped, and many processes are one."""
 
+import contextlib
 import csv
 import dataclasses
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from loftr_ros.training.batch import Pair, collate
 from loftr_ros.training.config import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points, sample_view
+from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import learning_rate, train
 from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.step import TrainingStep, coarse_precision, count_matches
@@ -121,6 +124,7 @@ STOPPED_WITH_A_WORKER = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {test!r}]
+from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import train
 from test_training_loop import StopWhileWorking, efficient, settings
 if __name__ == '__main__':
@@ -160,6 +164,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {test!r}]
 from loftr_ros.errors import LoftrRosError
+from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import train
 from test_training_loop import Failing, Shifts, efficient, settings
 if __name__ == '__main__':
@@ -194,6 +199,20 @@ def test_a_failure_while_a_worker_works_ends_the_process_in_words(tmp_path, way,
     result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert message in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_a_worker_that_dies_while_the_loop_does_something_else_ends_it_in_words():
+    batches = Batches(Shifts(), 0, 2, 2, 100)
+    with (
+        pytest.raises(TrainingError, match='a data worker ended by itself'),
+        worker_death_as_error(),
+        contextlib.closing(load(batches, 1, False)) as loaded,
+    ):
+        next(loaded)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(20)  # a step of the training; the signal of the worker's death interrupts it
+        pytest.fail('nothing interrupted the step')
 
 
 def test_rows_of_the_log_after_the_checkpoint_are_written_once(tmp_path):
@@ -304,6 +323,7 @@ from pathlib import Path
 sys.path[:0] = [{root!r}, {test!r}]
 import torch
 torch.set_num_threads(1)
+from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import train
 from test_training_loop import LOFTR, Checkpoint, Shifts, efficient, settings
 if __name__ == '__main__':

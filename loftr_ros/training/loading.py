@@ -57,7 +57,7 @@ class Batches(Dataset):
 def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
     """Yield every item of `batches` in order, made by `workers` processes or, for 0, in this one.
 
-    Close the generator (contextlib.closing): that ends the workers.
+    Close the generator (contextlib.closing): that ends the workers. Use it inside `worker_death_as_error`.
 
     Raises:
         TrainingError: an item could not be made.
@@ -75,7 +75,7 @@ def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
     )
     iterator = iter(loader)
     try:
-        while (loaded := _next(iterator)) is not None:
+        while (loaded := next(iterator, None)) is not None:
             if loaded.failure:
                 raise TrainingError(f'a training pair could not be made: {loaded.failure}')
             yield loaded
@@ -83,11 +83,17 @@ def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
         _end_workers(iterator)
 
 
-def _next(iterator) -> Loaded | None:
+@contextlib.contextmanager
+def worker_death_as_error() -> Iterator[None]:
+    """Raise TrainingError where torch says that a worker died; put it around all that runs while workers do.
+
+    torch says so in the handler of SIGCHLD: the exception comes from whatever line the main thread is at.
+    """
     try:
-        return next(iterator, None)
+        yield
     except RuntimeError as error:
-        # What DataLoader says of a worker that is gone; the exceptions of a worker come in Loaded.
+        if 'DataLoader worker' not in str(error):
+            raise
         raise TrainingError(
             f'a data worker ended by itself ({str(error).splitlines()[0]}); often memory was full: lower '
             'data.workers or the size of the images; the same command goes on from the last checkpoint'
@@ -98,12 +104,13 @@ def _end_workers(iterator) -> None:
     # Without this they end when the iterator is forgotten, which the traceback of an exception prevents; and Python,
     # before it ends, waits for them for ever: they ignore the SIGTERM that it sends.
     workers = getattr(iterator, '_workers', ())
-    if workers:
-        with contextlib.suppress(RuntimeError):  # says again that a worker is gone
+    try:
+        if workers:
             iterator._shutdown_workers()
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 def _as_it_is(item: Loaded) -> Loaded:

@@ -24,7 +24,7 @@ from loftr_ros.training.batch import PairBatch, collate
 from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import HELD_BACK, PairDataset
 from loftr_ros.training.distributed import Processes, join_batch_norms
-from loftr_ros.training.loading import Batches, load
+from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.step import MatchCount, StepOutput, TrainingStep, count_matches
 from loftr_ros.weights import Checkpoint, find, load_into, load_state
@@ -119,7 +119,7 @@ class Trainer:
             total=self.config.steps, initial=self.step, unit='step', smoothing=0.05,
             disable=not self.progress or self.processes.rank != 0,
         )  # fmt: skip
-        with _stop_on_signals(self), bar, contextlib.closing(self._batches()) as batches:
+        with worker_death_as_error(), _stop_on_signals(self), bar, contextlib.closing(self._batches()) as batches:
             for batch in batches:
                 if self._take_step(batch, bar):
                     break
