@@ -213,7 +213,8 @@ class Matches:
         keypoints1: (N, 2) float32 in image 1 [px, original image].
         confidence: (N,) float32 in [0, 1], comparable within one matcher only.
         sigma_px: (N,) float32 standard deviation of keypoints1 along each axis [px]; NaN where unknown.
-        cell0: (N,) int64 number of the place in image 0, the same whenever this image 0 is matched again; -1 unknown.
+        point_id0: (N,) int64 number of the point in image 0, the same whenever this image 0 is matched again; -1
+            where unknown.
         correlation: (N,) float32 in [-1, 1], normalised correlation of the grey values around both points, compared
             after refinement; NaN where they were not compared.
         independent: whether wrong matches are wrong independently of each other, as those of keypoints with descriptors
@@ -224,7 +225,7 @@ class Matches:
     keypoints1: np.ndarray
     confidence: np.ndarray
     sigma_px: np.ndarray
-    cell0: np.ndarray
+    point_id0: np.ndarray
     correlation: np.ndarray | None = None
     independent: bool = False
 
@@ -238,7 +239,7 @@ class Matches:
             keypoints1=_array('keypoints1', self.keypoints1, (count, 2), np.float32),
             confidence=_array('confidence', self.confidence, (count,), np.float32),
             sigma_px=_array('sigma_px', self.sigma_px, (count,), np.float32),
-            cell0=_array('cell0', self.cell0, (count,), np.int64),
+            point_id0=_array('point_id0', self.point_id0, (count,), np.int64),
             correlation=_array('correlation', correlation, (count,), np.float32),
         )
 

@@ -469,7 +469,7 @@ def test_matches_come_back_from_their_message(count):
     back = conversions.matches_from_msg(msg)
     for name in ('keypoints0', 'keypoints1', 'confidence', 'sigma_px'):
         np.testing.assert_array_equal(getattr(back, name), getattr(result.matches, name))
-    np.testing.assert_array_equal(back.cell0, result.track_ids)
+    np.testing.assert_array_equal(back.point_id0, result.track_ids)
     np.testing.assert_array_equal(conversions.inliers_from_msg(msg), result.inliers)
 
 

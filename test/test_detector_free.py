@@ -63,7 +63,7 @@ def test_points_and_their_sigma_grow_with_the_reduction(name, make):
     np.testing.assert_allclose(found.keypoints0, 2 * wanted.keypoints0 + 0.5)
     np.testing.assert_allclose(found.keypoints1, 2 * wanted.keypoints1 + 0.5)
     np.testing.assert_allclose(found.sigma_px, 2 * wanted.sigma_px)
-    np.testing.assert_array_equal(found.cell0, wanted.cell0)
+    np.testing.assert_array_equal(found.point_id0, wanted.point_id0)
 
 
 @each_network
@@ -103,14 +103,14 @@ def test_the_network_runs_once_for_each_image(name, make, monkeypatch):
 def test_cells_of_loftr_are_numbered_row_by_row(make):
     matches = match_images(make('loftr'), *shifted_pair())
     columns = 320 // 8
-    np.testing.assert_array_equal(matches.cell0 % columns * 8, matches.keypoints0[:, 0])
-    np.testing.assert_array_equal(matches.cell0 // columns * 8, matches.keypoints0[:, 1])
+    np.testing.assert_array_equal(matches.point_id0 % columns * 8, matches.keypoints0[:, 0])
+    np.testing.assert_array_equal(matches.point_id0 // columns * 8, matches.keypoints0[:, 1])
 
 
 def test_numbers_of_efficient_loftr_are_pixels(make):
     matches = match_images(make('efficient_loftr'), *shifted_pair(256, 320))
-    np.testing.assert_array_equal(matches.cell0 % 320, matches.keypoints0[:, 0])
-    np.testing.assert_array_equal(matches.cell0 // 320, matches.keypoints0[:, 1])
+    np.testing.assert_array_equal(matches.point_id0 % 320, matches.keypoints0[:, 0])
+    np.testing.assert_array_equal(matches.point_id0 // 320, matches.keypoints0[:, 1])
 
 
 def test_similarities_without_a_bound_become_confidences_in_the_same_order(tmp_path, monkeypatch):
@@ -170,14 +170,15 @@ def test_points_of_a_keyframe_stay_where_its_first_match_put_them():
     first = matcher.match(keyframe, others[0])
     free = matcher.match(keyframe, others[1])
     second = matcher.match(keep_points(matcher, keyframe, first), others[1])
-    places = dict(zip(first.cell0.tolist(), map(tuple, first.keypoints0.tolist()), strict=True))
+    places = dict(zip(first.point_id0.tolist(), map(tuple, first.keypoints0.tolist()), strict=True))
     common = [
-        (number, tuple(point)) for number, point in zip(second.cell0.tolist(), second.keypoints0.tolist(), strict=True)
+        (number, tuple(point))
+        for number, point in zip(second.point_id0.tolist(), second.keypoints0.tolist(), strict=True)
     ]
     kept = [places[number] == point for number, point in common if number in places]
     assert len(kept) > 0.5 * min(len(first), len(second)) > 20
     assert all(kept)
-    assert len(set(free.cell0) & set(places)) < len(kept)  # without `keep_points` many would be other pixels
+    assert len(set(free.point_id0) & set(places)) < len(kept)  # without `keep_points` many would be other pixels
 
 
 def test_weights_of_the_other_network_are_refused(files):
@@ -259,7 +260,7 @@ def test_only_the_most_confident_are_refined(name, make, monkeypatch):
     monkeypatch.setattr(network, refine.__name__, counting)
     few = match_images(make(name, max_matches=12), *shifted_pair())
     assert sum(refined) == len(few) == 12 < len(all_of_them)
-    for field in ('keypoints0', 'confidence', 'cell0'):
+    for field in ('keypoints0', 'confidence', 'point_id0'):
         np.testing.assert_array_equal(getattr(few, field), getattr(all_of_them, field)[:12])
 
 
@@ -306,8 +307,8 @@ def test_a_keyframe_from_before_the_lack_of_memory_still_matches(name, make, mon
     assert len(matches) > 5
     assert matches.keypoints0.max() > 480 and (matches.keypoints0 <= [639, 479]).all()
     # Places of the reduced image have other numbers than before; the same number must not mean two places.
-    assert (matches.cell0 == -1).all()
-    assert (matcher.match(matcher.extract(images[0]), matcher.extract(images[1])).cell0 >= 0).all()
+    assert (matches.point_id0 == -1).all()
+    assert (matcher.match(matcher.extract(images[0]), matcher.extract(images[1])).point_id0 >= 0).all()
 
 
 @each_network

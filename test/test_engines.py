@@ -35,8 +35,8 @@ def test_an_engine_gives_the_matches_of_torch(name, engine, tmp_path):
         images = shifted_pair(height, width)
         wanted, found = (match_images(each, *images) for each in (reference, matcher))
         assert len(found) == len(wanted) > 20
-        order0, order1 = np.argsort(found.cell0), np.argsort(wanted.cell0)
-        np.testing.assert_array_equal(found.cell0[order0], wanted.cell0[order1])
+        order0, order1 = np.argsort(found.point_id0), np.argsort(wanted.point_id0)
+        np.testing.assert_array_equal(found.point_id0[order0], wanted.point_id0[order1])
         # Sums in another order; small random networks amplify rounding, and LoFTR's own convolutions round (winograd).
         np.testing.assert_allclose(found.keypoints1[order0], wanted.keypoints1[order1], atol=1e-2)
         np.testing.assert_allclose(found.confidence[order0], wanted.confidence[order1], atol=1e-2)
@@ -116,9 +116,9 @@ def test_an_engine_that_is_not_installed_is_named_with_the_remedy(engine, tmp_pa
 @pytest.mark.parametrize('engine', ['onnxruntime', 'openvino'])
 def test_half_precision_with_an_engine_that_has_none_is_refused(engine):
     with pytest.raises(ConfigError, match=r'set matcher\.device: cpu and matcher\.precision: fp32'):
-        engines.take_over(engine, None, torch.device('cpu'), torch.bfloat16)
+        engines.create_engine(engine, None, torch.device('cpu'), torch.bfloat16)
     with pytest.raises(ConfigError, match='computes on the CPU in fp32'):
-        engines.take_over(engine, None, torch.device('cuda'), torch.float32)
+        engines.create_engine(engine, None, torch.device('cuda'), torch.float32)
 
 
 def test_every_engine_can_be_set_and_every_setting_is_an_engine():

@@ -123,7 +123,7 @@ def test_track_ids_join_the_keyframe_and_its_cell():
     front.process(frame(4))
     later = front.process(frame(5))
     assert later.id0 == 3 and not set(later.track_ids) & set(first.track_ids)
-    assert later.track_ids[0] == (3 << CELL_BITS) | later.matches.cell0[0]
+    assert later.track_ids[0] == (3 << CELL_BITS) | later.matches.point_id0[0]
 
 
 def test_the_keyframe_keeps_the_points_of_all_its_results_and_a_new_keyframe_begins_anew():

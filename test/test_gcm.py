@@ -150,7 +150,7 @@ def test_images_of_two_scales_are_matched_in_their_own_pixels():
 def test_cells_are_pixels_of_image_0():
     image0, image1 = warped_pair(np.array([[1, 0, 5], [0, 1, 2], [0, 0, 1.0]]))
     matches = match_images(matcher(), image0, image1)
-    assert np.array_equal(matches.cell0, matches.keypoints0 @ np.array([1, 320], np.float32))
+    assert np.array_equal(matches.point_id0, matches.keypoints0 @ np.array([1, 320], np.float32))
 
 
 def test_unrelated_images_give_no_homography_and_few_matches():
@@ -176,7 +176,7 @@ def test_a_gpu_finds_what_the_processor_finds():
         match_images(create_matcher(MatcherConfig(name='gcm', device=device, max_matches=0)), image0, image1)
         for device in ('cpu', 'cuda')
     )
-    common, at_cpu, at_gpu = np.intersect1d(on_cpu.cell0, on_gpu.cell0, return_indices=True)
+    common, at_cpu, at_gpu = np.intersect1d(on_cpu.point_id0, on_gpu.point_id0, return_indices=True)
     # Sums in another order decide near ties otherwise, and a slightly other homography moves the resampling.
     assert len(common) > 0.95 * len(on_cpu)
     moved = np.linalg.norm(on_cpu.keypoints1[at_cpu] - on_gpu.keypoints1[at_gpu], axis=1)

@@ -54,7 +54,7 @@ def assert_valid(matches: Matches, image0: np.ndarray, image1: np.ndarray):
     assert ((matches.confidence >= 0) & (matches.confidence <= 1)).all()
     known = matches.sigma_px[~np.isnan(matches.sigma_px)]
     assert (known > 0).all()
-    assert (matches.cell0 >= -1).all()
+    assert (matches.point_id0 >= -1).all()
 
 
 every_matcher = pytest.mark.parametrize('name', [*MATCHERS, *BASELINES])
@@ -163,10 +163,10 @@ def test_a_place_of_image_0_keeps_its_cell_whatever_image_1_is(name):
         matches = matcher.match(features0, matcher.extract(np.roll(image, shift, axis=1)))
         features0 = keep_points(matcher, features0, matches)
         assert len(matches)
-        for cell, point in zip(matches.cell0.tolist(), matches.keypoints0.tolist(), strict=True):
+        for cell, point in zip(matches.point_id0.tolist(), matches.keypoints0.tolist(), strict=True):
             if cell >= 0:
                 assert place.setdefault(cell, point) == point
-    cells = matches.cell0[matches.cell0 >= 0]
+    cells = matches.point_id0[matches.point_id0 >= 0]
     assert len(np.unique(cells)) == len(cells)
 
 

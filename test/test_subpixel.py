@@ -152,7 +152,7 @@ def test_a_matcher_keeps_its_name_and_gets_better_points():
     assert np.median(np.abs(matches.keypoints1 - matches.keypoints0)[:half]) < 0.05
     assert np.median(matches.sigma_px[:half]) < 0.2
     assert np.mean(matches.sigma_px[half:] == np.float32(0.8)) > 0.98
-    np.testing.assert_array_equal(matches.cell0, np.arange(len(matches)))
+    np.testing.assert_array_equal(matches.point_id0, np.arange(len(matches)))
 
 
 def test_a_reduced_image_allows_a_larger_correction():

@@ -18,7 +18,7 @@ from loftr_ros.errors import InputError
 from loftr_ros.image import PreparedImage, prepare
 from loftr_ros.matchers import graphs
 from loftr_ros.matchers.device import choose_device
-from loftr_ros.matchers.engines import take_over
+from loftr_ros.matchers.engines import create_engine
 from loftr_ros.matchers.precision import NAMES, choose_dtype
 from loftr_ros.networks import efficient_loftr, loftr
 from loftr_ros.weights.convert import build_network
@@ -45,12 +45,12 @@ class DetectorFreeFeatures:
     """One image and what the network computes of it alone.
 
     Args:
-        numbers_hold: False after the image was reduced for want of memory: numbers of places are others then.
+        ids_valid: False after the image was reduced for want of memory: numbers of places are others then.
     """
 
     image: PreparedImage
     maps: Any
-    numbers_hold: bool = True
+    ids_valid: bool = True
 
 
 class DetectorFreeMatcher:
@@ -161,7 +161,7 @@ class DetectorFreeMatcher:
     def _with_engine(self):
         """Return what stands for `network.extract`."""
         part = graphs.PARTS[self.network_name]['extract'](self.network)
-        run = take_over(self.config.engine, part, self.device, self._dtype)
+        run = create_engine(self.config.engine, part, self.device, self._dtype)
         return lambda image, mask: part.features(run(*part.inputs(image, mask)), mask)
 
     def _maps(self, extract, image: PreparedImage, dtype: torch.dtype):
@@ -201,7 +201,7 @@ class DetectorFreeMatcher:
             image1.to_original(points1[keep]),
             confidence[keep],
             np.maximum(sigma[keep], MIN_SIGMA_PX) * np.mean(image1.scale),
-            number[keep] if features0.numbers_hold else np.full(len(keep), -1),
+            number[keep] if features0.ids_valid else np.full(len(keep), -1),
         )
 
     # Want of GPU memory.
@@ -236,11 +236,11 @@ class DetectorFreeMatcher:
         features.image = dataclasses.replace(
             smaller.image, original_width=image.original_width, original_height=image.original_height
         )
-        features.maps, features.numbers_hold = smaller.maps, False
+        features.maps, features.ids_valid = smaller.maps, False
 
 
 class LoftrMatcher(DetectorFreeMatcher):
-    """LoFTR (networks/loftr.py). `cell0` is the coarse cell, whose point never moves."""
+    """LoFTR (networks/loftr.py). `point_id0` is the coarse cell, whose point never moves."""
 
     network_name = 'loftr'
 
@@ -264,8 +264,8 @@ class LoftrMatcher(DetectorFreeMatcher):
 class EfficientLoftrMatcher(DetectorFreeMatcher):
     """Efficient LoFTR (networks/efficient_loftr.py).
 
-    Which of the 64 pixels of a coarse cell is matched depends on image 1, so `cell0` numbers pixels, and `keep_points`
-    is what makes the points of a keyframe stay. Weights of mode `optimized` give a similarity
+    Which of the 64 pixels of a coarse cell is matched depends on image 1, so `point_id0` numbers pixels, and
+    `keep_points` makes the points of a keyframe stay. Weights of mode `optimized` give a similarity
     s without a bound, whose confidence is s / (s + 100): the official threshold of 25 is 0.2.
     """
 
@@ -279,8 +279,8 @@ class EfficientLoftrMatcher(DetectorFreeMatcher):
 
     def keep_points(self, features0: DetectorFreeFeatures, matches: Matches) -> DetectorFreeFeatures:
         """Return features of image 0 whose cells with a match keep to its pixel; the other cells are free."""
-        pixels = torch.as_tensor(matches.cell0[matches.cell0 >= 0])
-        if not features0.numbers_hold or not len(pixels):
+        pixels = torch.as_tensor(matches.point_id0[matches.point_id0 >= 0])
+        if not features0.ids_valid or not len(pixels):
             return features0
         columns = features0.image.pixels.shape[1]
         fixed = features0.maps.fix(pixels % columns, pixels // columns)

@@ -19,7 +19,7 @@ Engine = Callable[..., tuple[Tensor, ...]]
 """Takes and gives the tensors of a part of graphs.py."""
 
 
-def take_over(engine: str, part: nn.Module, device: torch.device, dtype: torch.dtype) -> Engine:
+def create_engine(engine: str, part: nn.Module, device: torch.device, dtype: torch.dtype) -> Engine:
     """Return `part` run by the engine that `matcher.engine` names.
 
     Raises:

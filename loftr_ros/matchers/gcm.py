@@ -31,7 +31,7 @@ class GcmFeatures:
 class GcmMatcher:
     """Dense patch descriptors, pooled to a pyramid, matched from coarse to fine.
 
-    Points of image 0 are whole pixels of the prepared image and their number is `cell0`; points of image 1 are
+    Points of image 0 are whole pixels of the prepared image and their number is `point_id0`; points of image 1 are
     sub-pixel. The confidence is 1 - d1 / d2 of ratio tests, so a `match_threshold` of 0.05 is the paper's ratio 0.95
     (many) and 0.4 its 0.60 (precise). sigma_px is unknown (NaN). There is no network, so `precision` and `weights`
     have no effect.

@@ -43,7 +43,7 @@ MIN_NEIGHBOURS = 12
 
 STEPS, SMALL_STEP_PX = 8, 0.02
 
-AT_ONCE = 1024
+CHUNK_SIZE = 1024
 """Patches in one go: 0.5 MB an array stay in the cache."""
 
 
@@ -114,9 +114,9 @@ def lucas_kanade(
     refined = Refined(points1.copy(), unknown, np.zeros(len(points1), bool), unknown.copy())
     usable = np.flatnonzero(_has_patch(points0, image0, RADIUS + 1) & _has_patch(points1, image1, RADIUS))
     warps = local_warps(points0[usable], points1[usable])
-    for start in range(0, len(usable), AT_ONCE):
-        rows = usable[start : start + AT_ONCE]
-        warp = warps[start : start + AT_ONCE]
+    for start in range(0, len(usable), CHUNK_SIZE):
+        rows = usable[start : start + CHUNK_SIZE]
+        warp = warps[start : start + CHUNK_SIZE]
         shift, sigma, sure, correlation = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
         refined.correlation[rows] = correlation
         moved = points1[rows] + shift

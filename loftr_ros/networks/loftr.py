@@ -169,13 +169,13 @@ class Transformer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def alone(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def self_layers(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Run the layers that see one image only, those before the first cross-attention."""
         for layer in self.layers[: self.leading_self]:
             x = layer(x, x, mask)
         return x
 
-    def together(self, x0: Tensor, x1: Tensor, mask0=None, mask1=None) -> tuple[Tensor, Tensor]:
+    def cross_layers(self, x0: Tensor, x1: Tensor, mask0=None, mask1=None) -> tuple[Tensor, Tensor]:
         """Run all the other layers."""
         for name, layer in zip(self.names[self.leading_self :], self.layers[self.leading_self :], strict=True):
             if name == 'self':
@@ -286,7 +286,7 @@ class LoFTR(nn.Module):
         coarse = coarse + self.position(coarse)
         if mask is not None:
             mask = mask[:, ::COARSE_STRIDE, ::COARSE_STRIDE].bool()
-        tokens = self.loftr_coarse.alone(coarse.flatten(1, 2), _flat(mask))
+        tokens = self.loftr_coarse.self_layers(coarse.flatten(1, 2), _flat(mask))
         return LoftrFeatures(tokens.unflatten(1, coarse.shape[1:3]), fine.contiguous(), mask)
 
     def match(
@@ -334,7 +334,7 @@ class LoFTR(nn.Module):
 
     def transform(self, features0: LoftrFeatures, features1: LoftrFeatures) -> tuple[Tensor, Tensor]:
         """Return the coarse features (B, L, C) and (B, S, C) after the coarse transformer."""
-        return self.loftr_coarse.together(
+        return self.loftr_coarse.cross_layers(
             features0.coarse.flatten(1, 2), features1.coarse.flatten(1, 2), _flat(features0.mask), _flat(features1.mask)
         )
 
@@ -342,8 +342,8 @@ class LoFTR(nn.Module):
         """Refine coarse matches (M,) within their windows; `tokens0`, `tokens1` come from `transform`."""
         windows0 = self.fine_preprocess(features0.fine, tokens0, batch_index, cell0, features0.coarse.shape[2])
         windows1 = self.fine_preprocess(features1.fine, tokens1, batch_index, cell1, features1.coarse.shape[2])
-        windows0, windows1 = (self.loftr_fine.alone(windows, None) for windows in (windows0, windows1))
-        windows0, windows1 = self.loftr_fine.together(windows0, windows1)
+        windows0, windows1 = (self.loftr_fine.self_layers(windows, None) for windows in (windows0, windows1))
+        windows0, windows1 = self.loftr_fine.cross_layers(windows0, windows1)
         count, cells, channels = windows0.shape
         centre = windows0[:, cells // 2].float()  # (M, C)
         correlation = (windows1.float() @ centre[..., None])[..., 0] / math.sqrt(channels)  # (M, window^2)

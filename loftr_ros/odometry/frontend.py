@@ -13,7 +13,7 @@ from loftr_ros.matchers.base import Features, Matcher, keep_points
 from loftr_ros.pose import estimate_relative_pose
 
 CELL_BITS = 32
-"""A track id is `id0 << CELL_BITS | cell0`: the same place of the same image 0."""
+"""A track id is `id0 << CELL_BITS | point_id0`: the same place of the same image 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PairResult:
     @property
     def track_ids(self) -> np.ndarray:
         """(N,) int64, equal in two results for the same place of the same image 0; -1 where unknown."""
-        cells = self.matches.cell0
+        cells = self.matches.point_id0
         return np.where(cells >= 0, (self.id0 << CELL_BITS) | cells, -1)
 
     @property
@@ -94,7 +94,7 @@ class FrontEnd:
         matches = self.matcher.match(keyframe.features, features)
         keyframe.features = keep_points(self.matcher, keyframe.features, matches)
         result = self._result(keyframe.frame, frame, keyframe.number, number, matches, time.perf_counter() - started)
-        if self._is_worn_out(keyframe, result.pose):
+        if self._should_replace_keyframe(keyframe, result.pose):
             self._keyframe = _Keyframe(frame, features, number)
         return result
 
@@ -119,7 +119,7 @@ class FrontEnd:
             pose = estimate_relative_pose(matches, frame0.camera, frame1.camera, self.config.pose)
         return PairResult(frame0, frame1, id0, id1, matches, pose, match_s, time.perf_counter() - started)
 
-    def _is_worn_out(self, keyframe: _Keyframe, pose: RelativePose | PoseFailure | None) -> bool:
+    def _should_replace_keyframe(self, keyframe: _Keyframe, pose: RelativePose | PoseFailure | None) -> bool:
         """Note what the last pair says of the keyframe and return whether to replace it."""
         settings = self.config.keyframe
         if isinstance(pose, PoseFailure):

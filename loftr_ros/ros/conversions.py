@@ -308,7 +308,7 @@ def _flat(typecode: str, values, dtype) -> array.array:
 
 
 def matches_from_msg(msg: MatchesMsg) -> Matches:
-    """Return the matches of a message; `cell0` are its track_ids."""
+    """Return the matches of a message; `point_id0` are its track_ids."""
     return Matches(
         np.frombuffer(msg.points0, np.float32).reshape(-1, 2),
         np.frombuffer(msg.points1, np.float32).reshape(-1, 2),

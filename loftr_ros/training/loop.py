@@ -235,7 +235,7 @@ class Trainer:
             'network': self.network.state_dict(),
             'optimizer': self.optimizer.state_dict(),
             'random': torch.get_rng_state(),
-            'made_of': self.run_folder.made_of(),
+            'network_signature': self.run_folder.network_signature(),
         }
         self.run_folder.save_state(state)
 

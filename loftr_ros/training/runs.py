@@ -21,7 +21,7 @@ from loftr_ros.training.config import TrainingConfig
 from loftr_ros.weights import Checkpoint, refuse_what_is_not_finite, save
 
 LOG = logging.getLogger(__name__)
-STATE = ('step', 'best', 'network', 'optimizer', 'random', 'made_of')
+STATE = ('step', 'best', 'network', 'optimizer', 'random', 'network_signature')
 """What last.pt holds."""
 
 FIELDS = ('step', 'loss', 'coarse', 'fine', 'precision', 'learning_rate', 'gradient_norm')
@@ -57,7 +57,7 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         document = {
             'name': self.checkpoint.name,
-            'network': self.made_of(),
+            'network': self.network_signature(),
             **dataclasses.asdict(config),
             'versions': versions(),
         }
@@ -116,14 +116,14 @@ class RunFolder:
                 f'{self.last} has no {", ".join(missing)}: it is no state of a run; remove it to start again'
             )
         refuse_what_is_not_finite(state['network'], self.last)
-        ours = self.made_of()
-        if state['made_of'] != ours:
+        ours = self.network_signature()
+        if state['network_signature'] != ours:
             raise ConfigError(
-                f'{self.folder} holds a run of {state["made_of"]}, this is {ours}; choose another --output'
+                f'{self.folder} holds a run of {state["network_signature"]}, this is {ours}; choose another --output'
             )
         return state
 
-    def made_of(self) -> dict[str, Any]:
+    def network_signature(self) -> dict[str, Any]:
         """Return the network's name and settings, which a resumed run must share."""
         return {'matcher': self.checkpoint.matcher, **_plain(self.checkpoint.network)}
 
