@@ -13,6 +13,7 @@ import numpy as np
 from plain_rooms import plain_room_pairs
 
 from loftr_ros.config import Config
+from loftr_ros.datasets import open_sequence
 from loftr_ros.datatypes import Camera, Matches
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
@@ -24,7 +25,6 @@ from loftr_ros.evaluation.metrics import (
 )
 from loftr_ros.evaluation.relative_pose import pairs as pairs_of
 from loftr_ros.evaluation.relative_pose import score_pair, summarise
-from loftr_ros.evaluation.sequences import open_sequence
 
 CORRECT_TRANSFER_PX = 3.0
 CORRECT_DISPARITY_PX = 1.0

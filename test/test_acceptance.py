@@ -22,8 +22,8 @@ from test_pose import (
 
 from loftr_ros import geometry
 from loftr_ros.config import Config, MatcherConfig
+from loftr_ros.datasets import rendered_drive
 from loftr_ros.datatypes import Camera, PoseFailure, PoseStatus, RelativePose, Scale
-from loftr_ros.evaluation.sequences import rendered_drive
 from loftr_ros.matchers import create_matcher, match_images
 from loftr_ros.pose import estimate_relative_pose
 

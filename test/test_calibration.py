@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from loftr_ros.datatypes import Camera, CameraModel
-from loftr_ros.errors import InputError
-from loftr_ros.evaluation.calibration import (
+from loftr_ros.datasets import open_sequence
+from loftr_ros.datasets.calibration import (
     cam1_from_cam0,
     camera_from_yaml,
-    cameras_from_colmap,
     read_calibration,
     read_calibrations,
 )
-from loftr_ros.evaluation.sequences import open_sequence
+from loftr_ros.datasets.colmap import cameras_from_colmap
+from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform
 
 MATRIX = [[500.0, 0, 320.5], [0, 510.0, 239.5], [0, 0, 1]]

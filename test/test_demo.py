@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from loftr_ros.commands.demo import Bounds, chain, true_pose
+from loftr_ros.datasets import rendered_drive
 from loftr_ros.datatypes import PoseStatus, RelativePose
-from loftr_ros.evaluation.sequences import rendered_drive
 
 GOOD = {
     'pairing': 'stereo',

@@ -10,11 +10,11 @@ from tiny_networks import save_tiny
 
 from loftr_ros import cli
 from loftr_ros.config import Config, MatcherConfig
+from loftr_ros.datasets import rendered_drive, save_sequence
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.baselines import matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
-from loftr_ros.evaluation.sequences import rendered_drive, save_sequence
 from loftr_ros.geometry import project
 from loftr_ros.matchers import match_images
 

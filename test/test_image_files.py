@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from loftr_ros.datasets import open_sequence
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.sequences import open_sequence
 from loftr_ros.image_files import (
     image_loader,
     images_below,

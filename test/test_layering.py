@@ -12,13 +12,15 @@ ALLOWED = {
     'config': {'errors'},
     'runtime': set(),
     'datatypes': {'errors'},
-    'text_files': {'errors'},
     'output_files': {'errors'},
     'levels': {'errors'},
     'image': {'errors', 'datatypes'},
     'image_files': {'errors', 'image', 'levels'},
     'geometry': {'errors', 'datatypes'},
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
+    'datasets': {
+        *('errors', 'datatypes', 'geometry', 'image_files', 'output_files', 'rendering'),
+    },
     'pose': {'errors', 'datatypes', 'config', 'geometry', 'image'},
     'networks': {'errors', 'networks'},
     'weights': {'errors', 'networks', 'output_files'},
@@ -26,8 +28,7 @@ ALLOWED = {
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
     'training': {
         *('errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
-        *('image_files', 'text_files', 'output_files'),
-        'evaluation',  # its readers of folders with depth and poses
+        *('image_files', 'output_files', 'datasets'),
     },
 }
 """What each part may import of the package. evaluation, ros, commands and cli stand on top; see below."""

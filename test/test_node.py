@@ -20,7 +20,7 @@ from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
-from loftr_ros.evaluation.sequences import rendered_drive, save_sequence  # noqa: E402
+from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.geometry import angle_between, rotation_angle  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
 from loftr_ros.ros.compat import CvBridge  # noqa: E402

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from loftr_ros.errors import InputError, LoftrRosError
-from loftr_ros.evaluation.poses import (
+from loftr_ros.datasets import open_sequence
+from loftr_ros.datasets.poses import (
     EUROC_COLUMNS,
     poses_from_tum,
     poses_to_tum,
@@ -16,7 +16,7 @@ from loftr_ros.evaluation.poses import (
     read_stamped_poses,
     rotation_matrix,
 )
-from loftr_ros.evaluation.sequences import open_sequence
+from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.geometry import quaternion_from_matrix, rotation_from_vector, transform
 from loftr_ros.training.posed import open_posed
 

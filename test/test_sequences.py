@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 
 from loftr_ros.config import MatcherConfig
+from loftr_ros.datasets import Sequence, open_sequence, rendered_drive, save_sequence
+from loftr_ros.datasets.calibration import camera_from_yaml, camera_to_yaml
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.baselines import create_baseline
-from loftr_ros.evaluation.sequences import (
-    Sequence,
-    camera_from_yaml,
-    camera_to_yaml,
-    open_sequence,
-    rendered_drive,
-    save_sequence,
-)
 from loftr_ros.geometry import epipolar_error_px, rotation_from_vector, transform
 from loftr_ros.matchers import match_images
 
@@ -228,7 +222,7 @@ def test_errors_say_what_was_found_and_what_is_needed(tmp_path):
     with pytest.raises(InputError, match='is nothing; needs a folder'):
         open_sequence(tmp_path / 'absent')
     (tmp_path / 'readme.md').write_text('')
-    with pytest.raises(InputError, match=r'holds readme\.md; needs images'):
+    with pytest.raises(InputError, match=r'contains readme\.md; needs one of these layouts: KITTI .*images'):
         open_sequence(tmp_path)
     with pytest.raises(InputError, match='needs camera_matrix'):
         (tmp_path / 'camera.yaml').write_text('focal: 3')

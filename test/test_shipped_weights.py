@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip('torch')
 
 from loftr_ros.config import Config  # noqa: E402
+from loftr_ros.datasets import rendered_drive  # noqa: E402
 from loftr_ros.errors import MissingDependencyError  # noqa: E402
 from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
-from loftr_ros.evaluation.sequences import rendered_drive  # noqa: E402
 from loftr_ros.matchers import create_matcher, match_images  # noqa: E402
 from loftr_ros.pose import estimate_relative_pose  # noqa: E402
 from loftr_ros.rendering import textures  # noqa: E402

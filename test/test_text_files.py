@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from loftr_ros.errors import InputError
-from loftr_ros.text_files import (
+from loftr_ros.datasets.text_files import (
     Fields,
     nanoseconds,
     number,
@@ -19,6 +18,7 @@ from loftr_ros.text_files import (
     stamps_to_ns,
     whole_number,
 )
+from loftr_ros.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def run(options) -> int:
 
 def _sequence(options):
     """Return the sequence and the folder from which the driver plays it."""
-    from loftr_ros.evaluation.sequences import open_sequence, rendered_drive, save_sequence
+    from loftr_ros.datasets import open_sequence, rendered_drive, save_sequence
 
     if options.source:
         return open_sequence(options.source), options.source

@@ -42,9 +42,9 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    from loftr_ros.datasets import open_sequence
     from loftr_ros.evaluation.baselines import matcher_or_baseline
     from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
-    from loftr_ros.evaluation.sequences import open_sequence
     from loftr_ros.matchers import match_images
 
     if options.step < 0 or options.max_pairs < 0:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from loftr_ros import geometry
 from loftr_ros.config import PoseConfig
+from loftr_ros.datasets.sequence import Sequence
 from loftr_ros.datatypes import Camera, Frame, Matches, PoseFailure
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation import sequences
 from loftr_ros.evaluation.metrics import (
     count_correct,
     direction_error_deg,
@@ -50,7 +50,7 @@ class Summary(NamedTuple):
     num_failures: int
 
 
-def pairs(sequence: sequences.Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np.ndarray]]:
+def pairs(sequence: Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np.ndarray]]:
     """Yield name, frames and true cam1_from_cam0 (4, 4) of the frames i and i + step; step 0: left and right.
 
     Raises:
@@ -90,7 +90,7 @@ def score_pair(matches: Matches, camera0: Camera, camera1: Camera, truth: np.nda
     return PairScore(rotation, direction, total, pose.num_inliers, correct, len(matches))
 
 
-def summarise(scores: Sequence[PairScore]) -> Summary:
+def summarise(scores: list[PairScore]) -> Summary:
     rotation, direction, total, *counts = np.array(scores, np.float64).T
     return Summary(
         error_auc(total, AUC_DEG),

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from loftr_ros.datasets.calibration import camera_from_yaml
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.calibration import camera_from_yaml
 
 TRANSPORTS = ('compressed', 'zstd', 'jpeg', 'png', 'avif')
 """Last words of topics that carry a copy of the image topic above them."""

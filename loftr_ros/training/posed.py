@@ -1,6 +1,6 @@
 """Pairs from folders of images with depth and poses.
 
-What `loftr_ros.evaluation.sequences.open_sequence` reads with depth (TUM RGB-D, TartanAir), the export of ScanNet, and
+What `loftr_ros.datasets.sequence.open_sequence` reads with depth (TUM RGB-D, TartanAir), the export of ScanNet, and
 MegaDepth as LoFTR's authors prepare it.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.datasets import open_sequence
+from loftr_ros.datasets.poses import rigid_transform
+from loftr_ros.datasets.text_files import read_matrix
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import ConfigError, InputError
-from loftr_ros.evaluation.poses import rigid_transform
-from loftr_ros.evaluation.sequences import open_sequence
 from loftr_ros.image import to_grey
 from loftr_ros.image_files import list_images, read_image, read_raw
-from loftr_ros.text_files import read_matrix
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import PosedConfig
 from loftr_ros.training.homography import sample_view

@@ -1,4 +1,4 @@
-"""Calibration files of cameras: ROS (camera_calibration, camera_info), OpenCV, EuRoC, Kalibr, and COLMAP's cameras.txt.
+"""Calibration files of cameras: ROS (camera_calibration, camera_info), OpenCV, EuRoC and Kalibr.
 
 No field that changes a pixel has a default: a file without its distortion, say, is refused with what to add.
 """
@@ -11,22 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.datasets.poses import rigid_transform, rotation_matrix
+from loftr_ros.datasets.sequence import Sequence, rate_of
+from loftr_ros.datasets.text_files import Fields, read_text, read_yaml, whole_number
 from loftr_ros.datatypes import DISTORTION_MODELS, Camera, CameraModel
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.poses import rigid_transform, rotation_matrix
 from loftr_ros.geometry import invert_transform, transform
-from loftr_ros.text_files import Fields, numbers, read_table, read_text, read_yaml, whole_number
-
-COLMAP_MODELS = {
-    'SIMPLE_PINHOLE': ('f', 'cx', 'cy'),
-    'PINHOLE': ('fx', 'fy', 'cx', 'cy'),
-    'SIMPLE_RADIAL': ('f', 'cx', 'cy', 'k1'),
-    'RADIAL': ('f', 'cx', 'cy', 'k1', 'k2'),
-    'OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2'),
-    'OPENCV_FISHEYE': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'k3', 'k4'),
-    'FULL_OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
-}
-"""Parameters of the camera models that CameraModel can express, in COLMAP's order (src/colmap/sensor/models.h)."""
+from loftr_ros.image_files import image_loader
 
 NEEDED = (
     'camera_matrix (camera_calibration, OpenCV), k (camera_info), intrinsics (EuRoC sensor.yaml, Kalibr) or cam0 '
@@ -65,6 +56,28 @@ def cam1_from_cam0(calibration0: Calibration, calibration1: Calibration) -> np.n
     cam1_from_cam0 = invert_transform(calibration1.rig_from_cam) @ calibration0.rig_from_cam
     # Cameras that were calibrated one by one have a P without a baseline: nobody knows where they sit.
     return cam1_from_cam0 if cam1_from_cam0[:3, 3].any() or calibration0.rig != RECTIFIED_RIG else None
+
+
+def calibrated_sequence(
+    name: str,
+    rate_hz: float,
+    stamps_ns: np.ndarray,
+    files: list[list[Path]],
+    calibrations: list[Calibration | None],
+    poses: np.ndarray | None,
+) -> Sequence:
+    """Return the sequence of one camera or of a stereo pair: files and calibration of each, poses of the first."""
+    cameras = [calibration.camera if calibration else None for calibration in calibrations]
+    return Sequence(
+        name=name,
+        rate_hz=rate_of(stamps_ns, rate_hz),
+        stamps_ns=stamps_ns,
+        load=tuple(image_loader(side) for side in files),
+        camera0=cameras[0],
+        camera1=cameras[1] if len(cameras) == 2 else None,
+        world_from_cam0=poses,
+        cam1_from_cam0=cam1_from_cam0(*calibrations) if len(cameras) == 2 and all(cameras) else None,
+    )
 
 
 # --- YAML ----------------------------------------------------------------------------------------------------------
@@ -250,41 +263,3 @@ def _from_chain(path: Path, document: dict, names: list[str]) -> list[Calibratio
         cam_from_before = rigid_transform(fields.matrix(4, 4, 'T_cn_cnm1'), f'{path}: T_cn_cnm1 of {fields.within}')
         rig_from_cam.append(rig_from_cam[-1] @ invert_transform(cam_from_before))
     return [Calibration(c.camera, pose, CHAIN_RIG) for c, pose in zip(cameras, rig_from_cam, strict=True)]
-
-
-# --- COLMAP --------------------------------------------------------------------------------------------------------
-
-
-def cameras_from_colmap(path) -> dict[int, Camera]:
-    """Return the cameras of COLMAP's cameras.txt by their number; lines: CAMERA_ID MODEL WIDTH HEIGHT PARAMS..."""
-    cameras = {}
-    for row in read_table(path, 'CAMERA_ID MODEL WIDTH HEIGHT PARAMS...').rows:
-        try:
-            if len(row.words) < 4:
-                raise InputError(f'has {len(row.words)} fields; needs CAMERA_ID MODEL WIDTH HEIGHT PARAMS...')
-            number = whole_number(row.words[0])
-            if number in cameras:
-                raise InputError(f'camera {number} stands twice')
-            cameras[number] = _from_colmap(row.words[1], map(whole_number, row.words[2:4]), numbers(row.words[4:]))
-        except InputError as error:
-            raise row.error(f'is no camera: {error}') from error
-    return cameras
-
-
-def _from_colmap(model: str, size, values: np.ndarray) -> Camera:
-    if model not in COLMAP_MODELS:
-        known = ', '.join(COLMAP_MODELS)
-        raise InputError(f'model {model!r} is unknown; known: {known}; undistort with `colmap image_undistorter`')
-    names = COLMAP_MODELS[model]
-    if len(values) != len(names):
-        raise InputError(f'{model} has {len(values)} parameters; needs {" ".join(names)}')
-    named = dict(zip(names, values, strict=True))
-    fx, fy = (named.get(name, named.get('f')) for name in ('fx', 'fy'))
-    # COLMAP counts from the corner of the top-left pixel, we from its centre.
-    matrix = [[fx, 0, named['cx'] - 0.5], [0, fy, named['cy'] - 0.5], [0, 0, 1]]
-    order = {
-        'OPENCV_FISHEYE': (CameraModel.EQUIDISTANT, 'k1 k2 k3 k4'),
-        'FULL_OPENCV': (CameraModel.RATIONAL_POLYNOMIAL, 'k1 k2 p1 p2 k3 k4 k5 k6'),
-    }
-    kind, coefficients = order.get(model, (CameraModel.PLUMB_BOB, 'k1 k2 p1 p2'))
-    return Camera(matrix, *size, [named.get(name, 0.0) for name in coefficients.split()], kind)

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.datasets.poses import pose_from_numbers
+from loftr_ros.datasets.sequence import Sequence, made_up_stamps
+from loftr_ros.datasets.text_files import Row, number, numbers, read_table, read_text, whole_number
+from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.calibration import cameras_from_colmap
-from loftr_ros.evaluation.poses import pose_from_numbers
-from loftr_ros.evaluation.sequences import Sequence, made_up_stamps
 from loftr_ros.geometry import invert_transform
 from loftr_ros.image_files import image_loader, natural_order
-from loftr_ros.text_files import Row, number, read_text, whole_number
+
+COLMAP_MODELS = {
+    'SIMPLE_PINHOLE': ('f', 'cx', 'cy'),
+    'PINHOLE': ('fx', 'fy', 'cx', 'cy'),
+    'SIMPLE_RADIAL': ('f', 'cx', 'cy', 'k1'),
+    'RADIAL': ('f', 'cx', 'cy', 'k1', 'k2'),
+    'OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2'),
+    'OPENCV_FISHEYE': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'k3', 'k4'),
+    'FULL_OPENCV': ('fx', 'fy', 'cx', 'cy', 'k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
+}
+"""Parameters of the camera models that CameraModel can express, in COLMAP's order (src/colmap/sensor/models.h)."""
 
 
 def is_colmap(path: Path) -> bool:
@@ -92,3 +103,38 @@ def _check_points(row: Row, name: str) -> None:
             number(row.words[-1])
     except InputError as error:
         raise row.error(f'is not the points of {name}: {error}; needs X Y POINT3D_ID ..., or an empty line') from error
+
+
+def cameras_from_colmap(path) -> dict[int, Camera]:
+    """Return the cameras of COLMAP's cameras.txt by their number; lines: CAMERA_ID MODEL WIDTH HEIGHT PARAMS..."""
+    cameras = {}
+    for row in read_table(path, 'CAMERA_ID MODEL WIDTH HEIGHT PARAMS...').rows:
+        try:
+            if len(row.words) < 4:
+                raise InputError(f'has {len(row.words)} fields; needs CAMERA_ID MODEL WIDTH HEIGHT PARAMS...')
+            number = whole_number(row.words[0])
+            if number in cameras:
+                raise InputError(f'camera {number} stands twice')
+            cameras[number] = _from_colmap(row.words[1], map(whole_number, row.words[2:4]), numbers(row.words[4:]))
+        except InputError as error:
+            raise row.error(f'is no camera: {error}') from error
+    return cameras
+
+
+def _from_colmap(model: str, size, values: np.ndarray) -> Camera:
+    if model not in COLMAP_MODELS:
+        known = ', '.join(COLMAP_MODELS)
+        raise InputError(f'model {model!r} is unknown; known: {known}; undistort with `colmap image_undistorter`')
+    names = COLMAP_MODELS[model]
+    if len(values) != len(names):
+        raise InputError(f'{model} has {len(values)} parameters; needs {" ".join(names)}')
+    named = dict(zip(names, values, strict=True))
+    fx, fy = (named.get(name, named.get('f')) for name in ('fx', 'fy'))
+    # COLMAP counts from the corner of the top-left pixel, we from its centre.
+    matrix = [[fx, 0, named['cx'] - 0.5], [0, fy, named['cy'] - 0.5], [0, 0, 1]]
+    order = {
+        'OPENCV_FISHEYE': (CameraModel.EQUIDISTANT, 'k1 k2 k3 k4'),
+        'FULL_OPENCV': (CameraModel.RATIONAL_POLYNOMIAL, 'k1 k2 p1 p2 k3 k4 k5 k6'),
+    }
+    kind, coefficients = order.get(model, (CameraModel.PLUMB_BOB, 'k1 k2 p1 p2'))
+    return Camera(matrix, *size, [named.get(name, 0.0) for name in coefficients.split()], kind)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.datasets.text_files import Row, Table, numbers, read_table, stamps_to_ns
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import matrix_from_quaternion, nearest_rotation, quaternion_from_matrix, transform
-from loftr_ros.text_files import Row, Table, numbers, read_table, stamps_to_ns
-
-logger = logging.getLogger(__name__)
 
 TUM_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qx', 'qy', 'qz', 'qw')
 EUROC_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qw', 'qx', 'qy', 'qz')
@@ -160,51 +157,3 @@ def read_matrix_poses(path) -> np.ndarray:
         except InputError as error:
             raise row.error(error) from error
     return np.stack(poses)
-
-
-# --- which pose is of which image ----------------------------------------------------------------------------------
-
-
-def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, path, what: str):
-    """Return the indices of stamps that have another within `slack_ns`, and the index of the nearest for each.
-
-    Says in the log how many have none; InputError where it is none at all. `what` is the name of the others, of `path`.
-    """
-    order = np.argsort(others_ns)
-    sorted_ns = others_ns[order]
-    after = np.clip(np.searchsorted(sorted_ns, stamps_ns), 1, max(len(sorted_ns) - 1, 1))
-    before = after - 1
-    after = np.minimum(after, len(sorted_ns) - 1)
-    chosen = np.where(stamps_ns - sorted_ns[before] <= sorted_ns[after] - stamps_ns, before, after)
-    keep = np.flatnonzero(np.abs(sorted_ns[chosen] - stamps_ns) <= slack_ns)
-    if not len(keep):
-        spans = [f'{s.min() / 1e9:.3f} .. {s.max() / 1e9:.3f} s' for s in (stamps_ns, others_ns)]
-        raise InputError(
-            f'{path}: no image has {what} within {slack_ns / 1e6:g} ms: the images are of {spans[0]}, {what} of '
-            f'{spans[1]}; are the stamps of another clock or recording?'
-        )
-    if len(keep) < len(stamps_ns):
-        logger.warning(
-            '%s: %d of %d images have no %s within %g ms and are left out',
-            *(path, len(stamps_ns) - len(keep), len(stamps_ns), what, slack_ns / 1e6),
-        )
-    return keep, order[chosen[keep]]
-
-
-def rows_of_images(files: list[Path], count: int, path) -> np.ndarray:
-    """Return which of `count` rows of `path` belongs to each image: the same number of rows, or row N for image N."""
-    if count == len(files):
-        return np.arange(count)
-    numbers_of = [number_in_name(file) for file in files]
-    if count < len(files) or any(n is None or n >= count for n in numbers_of):
-        raise InputError(
-            f'{path} has {count} rows for {len(files)} images, {files[0].name} to {files[-1].name}; '
-            'needs a row for each image, or row N (from 0) for the image with the number N'
-        )
-    return np.array(numbers_of)
-
-
-def number_in_name(file: Path) -> int | None:
-    """Return the number at the beginning of a file's name (000012_left.png: 12), or None."""
-    match = re.match(r'\d+', file.name, re.ASCII)
-    return int(match[0]) if match else None

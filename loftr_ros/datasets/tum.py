@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.datasets.association import nearest_stamps, stamps_in_names
+from loftr_ros.datasets.poses import poses_from_tum, rigid_transform
+from loftr_ros.datasets.sequence import Sequence, made_up_stamps, rate_of
+from loftr_ros.datasets.text_files import Fields, read_json, read_yaml
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.poses import nearest_stamps, poses_from_tum, rigid_transform
-from loftr_ros.evaluation.sequences import Sequence, made_up_stamps, rate_of, stamps_in_names
 from loftr_ros.image_files import image_loader, list_images, read_image, read_raw
-from loftr_ros.text_files import Fields, read_json, read_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,105 @@
+"""Folders that `save_sequence` writes: left/ and right/ with calibrations, stamps.txt and poses.txt in TUM form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.datasets.association import check_pairs, nearest_stamps, rows_of_images
+from loftr_ros.datasets.calibration import calibrated_sequence, camera_to_yaml, read_calibration
+from loftr_ros.datasets.poses import poses_from_tum, poses_to_tum
+from loftr_ros.datasets.sequence import Sequence, made_up_stamps
+from loftr_ros.datasets.text_files import read_stamps
+from loftr_ros.errors import InputError
+from loftr_ros.geometry import transform
+from loftr_ros.image_files import list_images
+from loftr_ros.output_files import write_image
+
+POSE_SLACK_NS = 1_000_000
+"""poses.txt may be written with fewer digits than stamps.txt."""
+
+
+def is_saved(path: Path) -> bool:
+    return (path / 'left').is_dir()
+
+
+def read_saved(path: Path, rate_hz: float) -> Sequence:
+    sides = [side for side in ('left', 'right') if (path / side).is_dir()]
+    files = [list_images(path / side) for side in sides]
+    if len(files) == 2:
+        check_pairs(*files, path)
+    calibrations = [
+        read_calibration(path / f'{side}.yaml') if (path / f'{side}.yaml').is_file() else None for side in sides
+    ]
+    stamps_ns = made_up_stamps(len(files[0]), rate_hz)
+    if (path / 'stamps.txt').is_file():
+        stamps_ns = read_stamps(path / 'stamps.txt', 'ns')
+        if len(stamps_ns) != len(files[0]):
+            raise InputError(f'{path} has {len(files[0])} images and {len(stamps_ns)} stamps; write the folder again')
+    poses = _saved_poses(path, stamps_ns) if (path / 'poses.txt').is_file() else None
+    return calibrated_sequence(path.name, rate_hz, stamps_ns, files, calibrations, poses)
+
+
+def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
+    """Return a pose for each image: that of its stamp, or of its place in a folder without stamps."""
+    truth_ns, poses = poses_from_tum(path / 'poses.txt')
+    if not (path / 'stamps.txt').is_file():
+        return poses[rows_of_images(list_images(path / 'left'), len(poses), path / 'poses.txt')]
+    keep, chosen = nearest_stamps(stamps_ns, truth_ns, POSE_SLACK_NS, path / 'poses.txt', 'pose')
+    if len(keep) < len(stamps_ns):
+        raise InputError(
+            f'{path / "poses.txt"} has a pose for {len(keep)} of {len(stamps_ns)} stamps; needs one for each'
+        )
+    return poses[chosen]
+
+
+def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | None = None) -> None:
+    """Write images (left/, right/), cameras (left.yaml, right.yaml), stamps.txt [ns] and poses.txt (TUM form).
+
+    The right camera must lie beside the left one as after rectification, since camera_calibration's projection_matrix
+    holds the baseline. An earlier sequence in the folder is replaced. `progress` gets the number of frames written.
+    """
+    folder = Path(folder)
+    extrinsics = sequence.cam1_from_cam0
+    if extrinsics is not None and not np.allclose(
+        extrinsics, transform(np.eye(3), (extrinsics[0, 3], 0, 0)), atol=1e-9
+    ):
+        raise InputError(f'{sequence.name} is not rectified: cam1_from_cam0 is\n{extrinsics}\nrectify it before saving')
+    earlier = _earlier_files(folder)
+    written = {folder / 'stamps.txt'}
+    sides = ('left', 'right')[: len(sequence.load)]
+    for side, camera in zip(sides, (sequence.camera0, sequence.camera1), strict=False):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        if camera is not None:
+            baseline_m = -extrinsics[0, 3] if side == 'right' and extrinsics is not None else 0.0
+            camera_to_yaml(camera, folder / f'{side}.yaml', side, baseline_m)
+            written.add(folder / f'{side}.yaml')
+    np.savetxt(folder / 'stamps.txt', sequence.stamps_ns, fmt='%d')
+    if sequence.world_from_cam0 is not None:
+        poses_to_tum(folder / 'poses.txt', sequence.stamps_ns, sequence.world_from_cam0)
+        written.add(folder / 'poses.txt')
+    for index in range(len(sequence)):
+        for side, frame in zip(sides, sequence.frames(index), strict=True):
+            file = folder / side / f'{index:06d}.png'
+            write_image(file, frame.image)
+            written.add(file)
+        if progress:
+            progress(index + 1)
+    for file in earlier - written:
+        file.unlink()
+    if 'right' not in sides and (folder / 'right').is_dir():
+        (folder / 'right').rmdir()
+
+
+def _earlier_files(folder: Path) -> set[Path]:
+    """Return the files of an earlier sequence in the folder; InputError where images of another origin lie there."""
+    images = {file for side in ('left', 'right') for file in (folder / side).glob('*')}
+    foreign = sorted(file for file in images if not re.fullmatch(r'\d{6}\.png', file.name))
+    if images and (foreign or not (folder / 'stamps.txt').is_file()):
+        found = (foreign or sorted(images))[0]
+        raise InputError(f'{folder} holds {found.name}, which is not of a saved sequence; choose another folder')
+    names = ('left.yaml', 'right.yaml', 'stamps.txt', 'poses.txt')
+    return images | {folder / name for name in names if images and (folder / name).is_file()}
