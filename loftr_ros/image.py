@@ -1,7 +1,7 @@
-"""Resize, pad and grey images for a matcher, and take its points back to the original pixels.
+"""Pixel coordinates under resizing, and images prepared for a matcher: resized, padded, grey.
 
-The only place with half-pixel arithmetic. The centre of the top-left pixel is (0, 0), so an image that is enlarged by s
-has the old pixel x at `(x + 0.5) * s - 0.5`. Padding goes to the right and the bottom, so it moves no pixel.
+The only module that converts pixel coordinates. The centre of the top-left pixel is (0, 0), so an image that is
+enlarged by s has the old pixel x at `(x + 0.5) * s - 0.5`. Padding goes to the right and the bottom: it moves no pixel.
 """
 
 from __future__ import annotations
@@ -13,10 +13,29 @@ import numpy as np
 
 from loftr_ros.datatypes import check_image
 
+CORNER_OFFSET_PX = 0.5
+"""Our pixel coordinates plus this are those of COLMAP, glue-factory and Foxglove: (0, 0) is the corner of the image."""
 
-def scale_points(points: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Return pixels (N, 2) of an image in the same image enlarged by `scale` (x, y), as float64."""
+
+def scale_points(points: np.ndarray, scale: float | tuple[float, float]) -> np.ndarray:
+    """Return pixels (..., 2) of an image in the same image enlarged by `scale`, one factor or (x, y), as float64."""
     return (np.asarray(points, dtype=np.float64) + 0.5) * np.asarray(scale, dtype=np.float64) - 0.5
+
+
+def scale_matrix(scale: float | tuple[float, float]) -> np.ndarray:
+    """Return the homography (3, 3) of `scale_points`; times a camera matrix it is that of the resized image."""
+    scale_x, scale_y = np.broadcast_to(np.asarray(scale, np.float64), 2)
+    return np.array([[scale_x, 0, scale_x / 2 - 0.5], [0, scale_y, scale_y / 2 - 0.5], [0, 0, 1]])
+
+
+def pixel_from_fraction(fraction, size):
+    """Return the pixel at a fraction of the image's side: 0 is its left or upper edge, 1 its right or lower edge."""
+    return fraction * size - 0.5
+
+
+def fraction_from_pixel(pixel, size):
+    """Return the fraction of the image's side at a pixel; the inverse of `pixel_from_fraction`."""
+    return (pixel + 0.5) / size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -74,9 +74,21 @@ def read_colour(path) -> np.ndarray:
     return to_colour(read_image(path))
 
 
+def decode_image(data, name: str) -> np.ndarray:
+    """Return the pixels of an encoded image (the bytes of a JPEG or PNG file, say), without alpha.
+
+    Returns:
+        (H, W) or (H, W, 3), blue first, uint8 or uint16 as it was encoded; see `levels.Levels` for 16 bits.
+
+    Raises:
+        InputError: the bytes are no image; `name` says whose they are.
+    """
+    return _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
 def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
     """Return the pixels of an image that is no picture: depth, say. (H, W) for one channel, else (H, W, channels)."""
-    pixels = _decode(path, cv2.IMREAD_UNCHANGED)
+    pixels = _decode(_read_bytes(path), path, cv2.IMREAD_UNCHANGED)
     found = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != dtype or found != channels:
         raise InputError(f'{path} has {found} channels of {pixels.dtype}; needs {what}')
@@ -107,21 +119,24 @@ def _to_picture(pixels: np.ndarray, path, levels: Levels) -> np.ndarray:
 
 
 def _read_pixels(path) -> np.ndarray:
-    """Return (H, W) or (H, W, 3) in the depth of the file."""
-    return _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return decode_image(_read_bytes(path), path)
 
 
-def _decode(path, flags: int) -> np.ndarray:
+def _read_bytes(path) -> np.ndarray:
     try:
-        data = np.fromfile(path, np.uint8)
+        return np.fromfile(path, np.uint8)
     except OSError as error:
         problem = f'cannot be read: {error.strerror or error}' if Path(path).is_file() else 'is not a file'
         raise InputError(f'{path} {problem}; give an image file') from error
+
+
+def _decode(data, name, flags: int) -> np.ndarray:
+    data = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
     try:
         image = cv2.imdecode(data, flags) if len(data) else None
     except cv2.error as error:
-        raise InputError(f'{path} is not an image that OpenCV can read: {error.err}') from error
+        raise InputError(f'{name} is not an image that OpenCV can read: {error.err}') from error
     if image is None:
         found = f'its {len(data)} bytes are of no format that it knows' if len(data) else 'it is empty'
-        raise InputError(f'{path} is not an image that OpenCV can read: {found}; remove it or write it again')
+        raise InputError(f'{name} is not an image that OpenCV can read: {found}; remove it or write it again')
     return image

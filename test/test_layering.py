@@ -19,7 +19,7 @@ ALLOWED = {
     'geometry': {'errors', 'datatypes'},
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
     'datasets': {
-        *('errors', 'datatypes', 'geometry', 'image_files', 'output_files', 'rendering'),
+        *('errors', 'datatypes', 'geometry', 'image', 'image_files', 'output_files', 'rendering'),
     },
     'pose': {'errors', 'datatypes', 'config', 'geometry', 'image'},
     'networks': {'errors', 'networks'},

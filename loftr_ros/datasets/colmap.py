@@ -12,6 +12,7 @@ from loftr_ros.datasets.text_files import Row, number, numbers, read_table, read
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform
+from loftr_ros.image import CORNER_OFFSET_PX
 from loftr_ros.image_files import image_loader, natural_order
 
 COLMAP_MODELS = {
@@ -130,8 +131,7 @@ def _from_colmap(model: str, size, values: np.ndarray) -> Camera:
         raise InputError(f'{model} has {len(values)} parameters; needs {" ".join(names)}')
     named = dict(zip(names, values, strict=True))
     fx, fy = (named.get(name, named.get('f')) for name in ('fx', 'fy'))
-    # COLMAP counts from the corner of the top-left pixel, we from its centre.
-    matrix = [[fx, 0, named['cx'] - 0.5], [0, fy, named['cy'] - 0.5], [0, 0, 1]]
+    matrix = [[fx, 0, named['cx'] - CORNER_OFFSET_PX], [0, fy, named['cy'] - CORNER_OFFSET_PX], [0, 0, 1]]
     order = {
         'OPENCV_FISHEYE': (CameraModel.EQUIDISTANT, 'k1 k2 k3 k4'),
         'FULL_OPENCV': (CameraModel.RATIONAL_POLYNOMIAL, 'k1 k2 p1 p2 k3 k4 k5 k6'),

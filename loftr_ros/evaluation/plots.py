@@ -8,6 +8,7 @@ import numpy as np
 from loftr_ros.datatypes import Matches, check_image
 from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.geometry import rotation_angle
+from loftr_ros.image import scale_points
 from loftr_ros.output_files import writing
 
 MAX_LINES = 250
@@ -52,8 +53,7 @@ def draw_matches(
     picture[BAR_PX : BAR_PX + small1.shape[0], left:] = small1
 
     chosen = _spread(matches.keypoints0, image0.shape, MAX_LINES)
-    # Resizing keeps edges, not centres: x -> (x + 0.5) * scale - 0.5.
-    ends = [(points[chosen] + 0.5) * scale - 0.5 for points in (matches.keypoints0, matches.keypoints1)]
+    ends = [scale_points(points[chosen], scale) for points in (matches.keypoints0, matches.keypoints1)]
     segments = np.stack([ends[0] + (0, BAR_PX), ends[1] + (left, BAR_PX)], axis=1)
     shown_inliers = None if inliers is None else np.asarray(inliers)[chosen]
     groups = [(colour, segments[group]) for colour, group in _groups(matches.confidence[chosen], shown_inliers)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
+from loftr_ros.image import pixel_from_fraction, scale_matrix
 from loftr_ros.rendering.scene import Face, Scene
 
 NEAR_M = 0.02
@@ -140,8 +141,7 @@ def _draw(scene: Scene, frames: np.ndarray, matrix: np.ndarray, index: np.ndarra
     height, width = index.shape
     y, x = (grid.ravel() for grid in np.indices(index.shape, np.float32))
     scale = supersample
-    # The centre of the first small pixel lies at -0.5 + 0.5 / scale of the large one.
-    fine_matrix = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]]) @ matrix
+    fine_matrix = scale_matrix(scale) @ matrix
     fine = (
         index
         if scale == 1
@@ -223,8 +223,8 @@ def _sample(face: Face, level: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(N, 3) of a mip level at texture coordinates, bilinear."""
     image = face.texture.levels[min(level, len(face.texture.levels) - 1)]
     border = cv2.BORDER_WRAP if face.texture.tileable else cv2.BORDER_REPLICATE
-    # Texture coordinates count from the edge of the first texel, pixels from its centre.
-    return _remap(image, u * image.shape[1] - 0.5, v * image.shape[0] - 0.5, border)
+    height, width = image.shape[:2]
+    return _remap(image, pixel_from_fraction(u, width), pixel_from_fraction(v, height), border)
 
 
 def _remap(image: np.ndarray, x: np.ndarray, y: np.ndarray, border: int) -> np.ndarray:

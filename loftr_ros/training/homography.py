@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.image import pixel_from_fraction, scale_points
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import HomographyConfig, PanoramaConfig
 
@@ -103,9 +105,13 @@ def panorama_pair(
     matrix1 = random_camera(size, rng, config.view_min_deg, config.view_max_deg)
     turn_deg = abs(rng.normal(0, config.rotation_deg))
     yaw, pitch = rng.uniform(-np.pi, np.pi), np.deg2rad(rng.uniform(-35, 35))
-    pano_from_0 = rotation((0, yaw, 0)) @ rotation((pitch, 0, 0)) @ rotation((0, 0, np.deg2rad(rng.normal(0, 5))))
+    pano_from_0 = (
+        rotation_from_vector((0, yaw, 0))
+        @ rotation_from_vector((pitch, 0, 0))
+        @ rotation_from_vector((0, 0, np.deg2rad(rng.normal(0, 5))))
+    )
     axis = rng.normal(0, 1, 3)
-    cam0_from_1 = rotation(np.deg2rad(turn_deg) * axis / np.linalg.norm(axis))
+    cam0_from_1 = rotation_from_vector(np.deg2rad(turn_deg) * axis / np.linalg.norm(axis))
     image0 = panorama_view(panorama, matrix0, pano_from_0, size)
     image1 = panorama_view(panorama, matrix1, pano_from_0 @ cam0_from_1, size)
     image1_from_0 = matrix1 @ cam0_from_1.T @ np.linalg.inv(matrix0)
@@ -125,8 +131,8 @@ def panorama_view(panorama: np.ndarray, matrix: np.ndarray, pano_from_cam: np.nd
     # The left and right border are the same place: half of the panorama again on both sides.
     half = width // 2
     wrapped = np.concatenate([panorama[:, -half:], panorama, panorama[:, :half]], axis=1)
-    x = (longitude / (2 * np.pi) + 0.5) * width - 0.5 + half
-    y = (latitude / np.pi + 0.5) * height - 0.5
+    x = pixel_from_fraction(longitude / (2 * np.pi) + 0.5, width) + half
+    y = pixel_from_fraction(latitude / np.pi + 0.5, height)
     # Rays left of the middle of the first column may jump to the other end; let them go on beyond the border.
     x += width * np.round((np.median(x) - x) / width)
     return _sample(wrapped, np.stack([np.clip(x, 0, wrapped.shape[1] - 1), y], axis=-1), cv2.BORDER_REPLICATE)
@@ -137,11 +143,6 @@ def random_camera(size: tuple[int, int], rng: np.random.Generator, low_deg: floa
     height, width = size
     focal = max(size) / 2 / np.tan(np.deg2rad(rng.uniform(low_deg, high_deg)) / 2)
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-
-
-def rotation(vector) -> np.ndarray:
-    """Return the rotation matrix (3, 3) about `vector` by its length [rad]."""
-    return cv2.Rodrigues(np.asarray(vector, np.float64))[0]
 
 
 # --- Common ---------------------------------------------------------------------------------------------------------
@@ -161,6 +162,6 @@ def _sample(image: np.ndarray, places: np.ndarray, border: int) -> np.ndarray:
         size = tuple(max(1, round(side * reduction)) for side in image.shape[::-1])
         ratio = np.array(size) / image.shape[::-1]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        places = (places + 0.5) * ratio - 0.5
+        places = scale_points(places, ratio)
     x, y = places.astype(np.float32).transpose(2, 0, 1)
     return cv2.remap(image, np.ascontiguousarray(x), np.ascontiguousarray(y), cv2.INTER_LINEAR, borderMode=border)

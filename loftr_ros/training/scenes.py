@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Camera
+from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.rendering import (
     Face,
     Scene,
@@ -23,7 +24,7 @@ from loftr_ros.rendering import (
 from loftr_ros.rendering.rooms import CAMERA_HEIGHT_M, LOOP_M
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import SceneConfig
-from loftr_ros.training.homography import random_camera, rotation
+from loftr_ros.training.homography import random_camera
 from loftr_ros.training.supervision import points_from_depth
 
 DEPTH_TOLERANCE = 0.01
@@ -76,7 +77,9 @@ def second_pose(world_from_cam0: np.ndarray, distance: float, rng: np.random.Gen
     sigma_deg = 8.0 if wide else 3.0
     aside = np.deg2rad(rng.normal(0, sigma_deg, 3))
     cam0_from_cam1 = np.eye(4)
-    cam0_from_cam1[:3, :3] = rotation((0, yaw, 0)) @ rotation((pitch, 0, 0)) @ rotation(aside)
+    cam0_from_cam1[:3, :3] = (
+        rotation_from_vector((0, yaw, 0)) @ rotation_from_vector((pitch, 0, 0)) @ rotation_from_vector(aside)
+    )
     cam0_from_cam1[:3, 3] = move
     return world_from_cam0 @ cam0_from_cam1
 
@@ -126,7 +129,7 @@ def _covers(rng: np.random.Generator, photographs: Sequence[np.ndarray]) -> Call
 def _walls(cover: Callable[[], Texture]) -> list[Face]:
     faces = []
     for angle in np.arange(4) * np.pi / 2:
-        turn = rotation((0, 0, angle))
+        turn = rotation_from_vector((0, 0, angle))
         for part in (0.0, 0.5):  # two unlike pictures side by side
             corner = turn @ (HALF_M, HALF_M * (1 - 2 * part), WALL_M)
             faces.append(Face(corner, turn @ (0, -HALF_M, 0), (0, 0, -WALL_M), cover()))
@@ -159,5 +162,5 @@ def _above_hills(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rolled(world_from_cam: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    world_from_cam[:3, :3] = world_from_cam[:3, :3] @ rotation((0, 0, np.deg2rad(rng.normal(0, 6))))
+    world_from_cam[:3, :3] = world_from_cam[:3, :3] @ rotation_from_vector((0, 0, np.deg2rad(rng.normal(0, 6))))
     return world_from_cam
