@@ -18,7 +18,6 @@ from loftr_ros.datasets.poses import (
 )
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.geometry import quaternion_from_matrix, rotation_from_vector, transform
-from loftr_ros.training.posed import open_posed
 
 POSE = transform(rotation_from_vector((0.3, -0.2, 0.5)), (1, 2, 3))
 X, Y, Z, W = quaternion_from_matrix(POSE[:3, :3]).round(6)
@@ -203,7 +202,18 @@ def own(root):
     return root
 
 
-LAYOUTS = {f.__name__: f for f in (kitti, euroc, tum, tum_json, tartanair, colmap, own)}
+def scannet(root):
+    images(root / 'color', ['0.png', '1.png'])
+    (root / 'depth').mkdir()
+    for i in range(2):
+        cv2.imwrite(str(root / f'depth/{i}.png'), np.full((48, 64), 1000, np.uint16))
+        write(root, '\n'.join(row(r) for r in np.eye(4)) + '\n', f'pose/{i}.txt')
+    for kind in ('color', 'depth'):
+        write(root, '50 0 32 0\n0 50 24 0\n0 0 1 0\n0 0 0 1\n', f'intrinsic/intrinsic_{kind}.txt')
+    return root
+
+
+LAYOUTS = {f.__name__: f for f in (kitti, euroc, tum, tum_json, tartanair, colmap, scannet, own)}
 
 
 def shifts(sequence):
@@ -341,17 +351,6 @@ def test_a_kinect_is_known_for_its_own_size_only(tmp_path, caplog):
     assert open_sequence(tmp_path / 'small_fr1').camera0 is None and 'takes 640x480' in caplog.text
 
 
-def scannet(root):
-    images(root / 'color', ['0.png', '1.png'])
-    (root / 'depth').mkdir()
-    for i in range(2):
-        cv2.imwrite(str(root / f'depth/{i}.png'), np.full((48, 64), 1000, np.uint16))
-        write(root, '\n'.join(row(r) for r in np.eye(4)) + '\n', f'pose/{i}.txt')
-    for kind in ('color', 'depth'):
-        write(root, '50 0 32 0\n0 50 24 0\n0 0 1 0\n0 0 0 1\n', f'intrinsic/intrinsic_{kind}.txt')
-    return root
-
-
 DAMAGES = {
     'empty': lambda text: b'',
     'binary': lambda text: bytes(range(256)),
@@ -367,11 +366,10 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize('layout', [*LAYOUTS, 'scannet'])
+@pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('damage', [*DAMAGES, 'folder', 'absent'])
 def test_a_damaged_file_gives_an_error_of_this_package_or_none(tmp_path, layout, damage):
-    make = scannet if layout == 'scannet' else LAYOUTS[layout]
-    make(tmp_path / 'good')
+    LAYOUTS[layout](tmp_path / 'good')
     files = [file for file in (tmp_path / 'good').rglob('*') if file.is_file() and file.suffix != '.png']
     assert files
     for number, file in enumerate(files):
@@ -385,9 +383,9 @@ def test_a_damaged_file_gives_an_error_of_this_package_or_none(tmp_path, layout,
         elif damage != 'absent':
             damaged.write_bytes(DAMAGES[damage](text))
         try:
-            if layout == 'scannet':
-                open_posed(str(root))[0].view(0)
-            else:
-                open_sequence(root).frames(0)
+            sequence = open_sequence(root)
+            sequence.frames(0)
+            if sequence.has_depth:
+                sequence.depth0(0)
         except LoftrRosError as error:
             assert len(str(error)) > 20

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from loftr_ros.datasets.posed import PosedSet, View
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.geometry import quaternion_from_matrix
@@ -17,7 +18,7 @@ from loftr_ros.rendering import Face, Scene, Texture, render
 from loftr_ros.training.config import DataConfig, PosedConfig
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points
-from loftr_ros.training.posed import PosedSet, View, crop_pair, open_posed, posed_pair
+from loftr_ros.training.posed import crop_pair, open_posed, posed_pair
 
 DISTANCE_M, STEP_M = 2.0, 0.2
 SIZE = (64, 96)

@@ -1,8 +1,9 @@
 """Publish images with camera_info as a camera driver would, or the messages of a rosbag.
 
 SOURCE is a rosbag (folder, .db3, .mcap), a folder of images, a sequence that `loftr_ros demo` wrote, or a data set
-folder (KITTI odometry, EuRoC, TartanAir, TUM RGB-D). Topics of a bag have the recorded quality of service; outputs of a
-matcher node in it are not played. What follows --ros-args goes to ROS, for example -r /image:=/camera/image_rect.
+folder (KITTI odometry, EuRoC, TartanAir, TUM RGB-D, ScanNet). Topics of a bag have the recorded quality of service;
+outputs of a matcher node in it are not played. What follows --ros-args goes to ROS, for example
+-r /image:=/camera/image_rect.
 """
 
 from __future__ import annotations

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from loftr_ros.datasets import colmap, euroc, images, kitti, saved, tartanair, tum
+from loftr_ros.datasets import colmap, euroc, images, kitti, megadepth, saved, scannet, tartanair, tum
 from loftr_ros.datasets.calibration import Calibration, cam1_from_cam0, read_calibrations
+from loftr_ros.datasets.posed import PosedSet, posed_set
 from loftr_ros.datasets.rendered import rendered_drive
 from loftr_ros.datasets.saved import save_sequence
 from loftr_ros.datasets.sequence import DEFAULT_RATE_HZ, Sequence
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import SUFFIX_LIST
 
-__all__ = ['LAYOUTS', 'Layout', 'Sequence', 'open_sequence', 'rendered_drive', 'save_sequence']
+__all__ = ['LAYOUTS', 'Layout', 'Sequence', 'open_posed', 'open_sequence', 'rendered_drive', 'save_sequence']
 
 
 class Layout(NamedTuple):
@@ -41,6 +42,7 @@ LAYOUTS = (
         *(colmap.is_colmap, colmap.read_colmap),
     ),
     Layout('TUM RGB-D (rgb/)', tum.is_tum, tum.read_tum),
+    Layout('ScanNet (color/ and pose/)', scannet.is_scannet, scannet.read_scannet),
     Layout('left/ and right/', saved.is_saved, saved.read_saved),
     Layout(f'images ({SUFFIX_LIST})', images.is_images, images.read_images),
 )
@@ -84,3 +86,9 @@ def _with_cameras(sequence: Sequence, calibrations: list[Calibration]) -> Sequen
         camera1=calibrations[1].camera if len(calibrations) == 2 else None,
         cam1_from_cam0=sequence.cam1_from_cam0 if extrinsics is None else extrinsics,
     )
+
+
+def open_posed(path) -> list[PosedSet]:
+    """Open a folder of images with depth and poses: the scenes of MegaDepth, or one sequence that has both."""
+    path = Path(path)
+    return megadepth.read_megadepth(path) if megadepth.is_megadepth(path) else [posed_set(open_sequence(path))]

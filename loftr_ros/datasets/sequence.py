@@ -27,6 +27,7 @@ class Sequence:
             only relative poses compare between sources.
         cam1_from_cam0: (4, 4) stereo extrinsics, None where unknown.
         load_depth0: from index to float32 (H, W) z of the (left) camera [m], 0 where unknown; None without depth.
+        depth_matrix0: (3, 3) camera matrix of the depth images, where it is not that of camera0.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sequence:
     world_from_cam0: np.ndarray | None = None
     cam1_from_cam0: np.ndarray | None = None
     load_depth0: Callable[[int], np.ndarray] | None = None
+    depth_matrix0: np.ndarray | None = None
 
     def __post_init__(self):
         object.__setattr__(self, 'stamps_ns', np.asarray(self.stamps_ns, np.int64))
