@@ -55,8 +55,25 @@ def test_a_dense_matcher_needs_more_than_independent_keypoints():
     """22 right ones among 40 matches: enough where wrong ones are wrong each by itself."""
     matches = scene(1, count=44, noise_px=0.3, wrong=0.5)
     assert isinstance(estimate(matches), PoseFailure)
-    pose = estimate(dataclasses.replace(matches, independent=True))
+    pose = estimate(dataclasses.replace(matches, log10_dependence=0.0))
     assert isinstance(pose, RelativePose) and max(errors_deg(pose, TURN, SIDEWAYS)) < 2
+
+
+def test_the_dependence_of_wrong_matches_counts_as_so_many_powers_of_ten():
+    matches = scene(0, count=120)
+    found = [
+        estimate(dataclasses.replace(matches, log10_dependence=value)).log10_false_alarms for value in (0.0, 24.0, 36.0)
+    ]
+    np.testing.assert_allclose(np.diff(found), [24, 12], rtol=1e-9)
+
+
+def test_points_of_images_must_keep_their_order_more_than_simulated_ones():
+    """Points at random depths do not keep the order of their neighbours, as no visible surface does."""
+    shift = np.array([1.2, 0, 0])
+    pixels = see(np.random.default_rng(0), 300, np.eye(3), shift, depth=(1.2, 12.0))
+    simulated = matches_of(*pixels)
+    assert isinstance(estimate(simulated), RelativePose)
+    assert isinstance(estimate(dataclasses.replace(simulated, from_images=True)), PoseFailure)
 
 
 def test_the_bound_on_false_alarms_is_a_setting():

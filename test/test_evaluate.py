@@ -113,7 +113,7 @@ def test_lk_behind_a_baseline_refines_the_same_matches_and_nothing_else_does(nam
     error, refined_error = (
         np.median(np.linalg.norm(m.keypoints1 - m.keypoints0 - shift, axis=1)) for m in (plain, refined)
     )
-    assert refined_error < 0.02 and refined_error < 0.7 * error and refined.independent
+    assert refined_error < 0.02 and refined_error < 0.7 * error and refined.log10_dependence == 0
     assert np.isnan(plain.sigma_px).all() and np.isfinite(refined.sigma_px).mean() > 0.5
 
 

@@ -55,6 +55,7 @@ def assert_valid(matches: Matches, image0: np.ndarray, image1: np.ndarray):
     known = matches.sigma_px[~np.isnan(matches.sigma_px)]
     assert (known > 0).all()
     assert (matches.point_id0 >= -1).all()
+    assert matches.from_images or not len(matches)
 
 
 every_matcher = pytest.mark.parametrize('name', [*MATCHERS, *BASELINES])

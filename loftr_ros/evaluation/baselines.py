@@ -63,7 +63,8 @@ class KeypointMatcher:
             confidence[order],
             np.full(len(order), np.nan),
             index0[order],
-            independent=True,
+            log10_dependence=0.0,
+            from_images=True,
         )
 
 

@@ -53,7 +53,6 @@ class Refined(NamedTuple):
     points1: np.ndarray  # (N, 2) float64 [px], as given where not `sure`
     sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN where not `sure`
     sure: np.ndarray  # (N,) bool
-    correlation: np.ndarray  # (N,) float64 of the patches where they agree best, NaN without a patch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +89,7 @@ class SubpixelMatcher:
             features0.grey, features1.grey, matches.keypoints0, matches.keypoints1, MAX_MOVE_PX * scale
         )
         sigma = np.where(refined.sure, refined.sigma_px, matches.sigma_px)
-        return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma, correlation=refined.correlation)
+        return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma)
 
     def keep_points(self, features0: SubpixelFeatures, matches: Matches) -> SubpixelFeatures:
         return dataclasses.replace(features0, features=keep_points(self.matcher, features0.features, matches))
@@ -110,15 +109,13 @@ def lucas_kanade(
     # In float32: OpenCV rounds the interpolation of uint8 images to whole grey values.
     image0, image1 = (image.astype(np.float32) for image in (image0, image1))
     points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
-    unknown = np.full(len(points1), np.nan)
-    refined = Refined(points1.copy(), unknown, np.zeros(len(points1), bool), unknown.copy())
+    refined = Refined(points1.copy(), np.full(len(points1), np.nan), np.zeros(len(points1), bool))
     usable = np.flatnonzero(_has_patch(points0, image0, RADIUS + 1) & _has_patch(points1, image1, RADIUS))
     warps = local_warps(points0[usable], points1[usable])
     for start in range(0, len(usable), CHUNK_SIZE):
         rows = usable[start : start + CHUNK_SIZE]
         warp = warps[start : start + CHUNK_SIZE]
-        shift, sigma, sure, correlation = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
-        refined.correlation[rows] = correlation
+        shift, sigma, sure = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
         moved = points1[rows] + shift
         sure &= _has_patch(moved, image1, 0)
         rows = rows[sure]
@@ -163,7 +160,7 @@ def _in_neighbourhood(values: np.ndarray, rows: int, columns: int) -> np.ndarray
 
 
 def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tuple[np.ndarray, ...]:
-    """Return shift (N, 2), sigma (N,), whether both are to be believed (N,), and the correlation (N,).
+    """Return shift (N, 2), sigma (N,) and whether both are reliable (N,).
 
     `warps` (N, 2, 2) as `local_warps` returns them.
     """
@@ -178,16 +175,14 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     energy0 = np.maximum(_dot(patch0, patch0), 1e-3)
 
     shift = np.zeros((len(points0), 2))
-    correlation = at_start = np.zeros(len(points0))
+    correlation = np.zeros(len(points0))
     residual = np.full(len(points0), np.inf)
     moving = np.arange(len(points0))
     steps_x, steps_y = _steps(RADIUS, warps)
-    for step_number in range(STEPS):
+    for _ in range(STEPS):
         patch1 = _centred(_sample(image1, points1[moving] + shift[moving], steps_x[moving], steps_y[moving]))
         energy1 = np.maximum(_dot(patch1, patch1), 1e-3)
         correlation[moving] = _dot(patch0[moving], patch1) / np.sqrt(energy0[moving] * energy1)
-        if step_number == 0:
-            at_start = correlation.copy()  # of a patch that will not settle
         difference = patch0[moving] - np.sqrt(energy0[moving] / energy1)[:, None] * patch1
         residual[moving] = _dot(difference, difference)
         x, y = _dot(slope_x[moving], difference), _dot(slope_y[moving], difference)
@@ -204,9 +199,8 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     area = np.abs(np.linalg.det(warps))
     sigma = np.sqrt(residual / freedom * (xx + yy) / determinant / 2 * area + MODEL_SIGMA_PX**2)
     near = np.linalg.norm(shift, axis=1) <= max_move_px
-    correlation = np.where(converged & near, correlation, at_start)
     sure = converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
-    return shift, sigma, sure, correlation
+    return shift, sigma, sure
 
 
 def _steps(radius: int, warps: np.ndarray) -> np.ndarray:

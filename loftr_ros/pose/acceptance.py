@@ -19,10 +19,6 @@ from loftr_ros.pose.models import Points
 CHANCE_DRAWS = 4000
 """Random pairings of a point of image 0 with one of image 1, on which chance is measured."""
 
-DENSE_PENALTY = 24.0
-"""log10 of how many times as often wrong matches of a dense matcher agree as independent ones would. Measured, so that
-of 600 pairs of different places the most deceptive one comes out near 0, as that of SIFT does without."""
-
 NEIGHBOURS = 4
 MIN_SINE = 0.35
 """Two neighbours span a triangle when they are seen at least 20 degrees apart."""
@@ -52,7 +48,7 @@ class Order(NamedTuple):
         places: number of places.
         share: of the triangles of neighbours, those with the same orientation in both images.
         smooth_share: of the places, those where an affine map takes the neighbours from one image to the other.
-        on_surfaces: whether grey values were compared, so that the points are known to come from images.
+        on_surfaces: whether the points come from images.
     """
 
     places: int
@@ -81,20 +77,20 @@ def log10_false_alarms(inliers: np.ndarray, points: Points, freedom: int, agrees
     """Return log10 of the expected number of motions that wrong matches alone would support as well as this one.
 
     The number of models that the search chose from, times the probability that so many pairs of patches agree with one
-    by chance, times the ratio of likelihoods of the order of neighbours; for a dense matcher times its penalty.
+    by chance, times the ratio of likelihoods of the order of neighbours, times the dependence of wrong matches.
 
     Args:
         inliers: (n,) bool.
         freedom: matches that fix the motion: 5 for an essential matrix, 2 for a rotation.
         agrees: function from Points to (n,) bool, whether a match agrees with the motion.
     """
-    penalty = 0.0 if points.independent else DENSE_PENALTY
     total, agreeing = support(inliers, points)
     if agreeing <= freedom:
-        return penalty
+        return points.log10_dependence
     chance = (np.count_nonzero(agrees(_random_pairings(points))) + 1) / CHANCE_DRAWS
     models = math.log10(max(total - freedom, 1)) + _log10_choose(total, agreeing) + _log10_choose(agreeing, freedom)
-    return models + (agreeing - freedom) * math.log10(min(chance, 1.0)) + order.log10_ratio + penalty
+    agreement = models + (agreeing - freedom) * math.log10(min(chance, 1.0))
+    return agreement + order.log10_ratio + points.log10_dependence
 
 
 def support(inliers: np.ndarray, points: Points) -> tuple[int, int]:

@@ -35,8 +35,8 @@ class Points:
         tiles: (n,) int, which of TILES x TILES tiles of image 0 a point lies in.
         patches: (n,) int, equal for matches from one patch of image 0 to one patch of image 1.
         rows: (n,), their rows in Matches.
-        independent: as in Matches.
-        on_surfaces: whether the matcher compared grey values, so that the points come from images.
+        log10_dependence: as in Matches.
+        on_surfaces: whether the points come from images, so that they are on visible surfaces.
     """
 
     points0: np.ndarray
@@ -48,7 +48,7 @@ class Points:
     tiles: np.ndarray
     patches: np.ndarray
     rows: np.ndarray
-    independent: bool
+    log10_dependence: float
     on_surfaces: bool
 
     def __len__(self) -> int:
@@ -87,8 +87,8 @@ def usable_points(matches: Matches, camera0: Camera, camera1: Camera) -> Points:
         _tiles(matches.keypoints0[rows], camera0),
         _patches(matches.keypoints0[rows], matches.keypoints1[rows], camera0, camera1),
         rows,
-        matches.independent,
-        bool(np.isfinite(matches.correlation).any()),
+        matches.log10_dependence,
+        matches.from_images,
     )
 
 

@@ -315,6 +315,7 @@ def matches_from_msg(msg: MatchesMsg) -> Matches:
         np.frombuffer(msg.confidence, np.float32),
         np.frombuffer(msg.sigma_px, np.float32),
         np.frombuffer(msg.track_ids, np.int64),
+        from_images=True,
     )
 
 
