@@ -7,14 +7,13 @@ docs/parameters.md are all made from these fields.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loftr_ros.errors import ConfigError
+from loftr_ros.errors import ConfigError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,9 +275,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     known = {item.name: item for item in flatten(config)}
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f'did you mean {close[0]}?' if close else f'known are {", ".join(known)}'
-            raise ConfigError(f'unknown setting {name}; {hint}')
+            raise ConfigError(f'unknown setting {name}; {did_you_mean(name, known)}')
         config = _replace(config, name.split('.'), known[name].check(value))
     return config
 

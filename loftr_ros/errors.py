@@ -1,5 +1,8 @@
 """Errors that a caller can act on. Each message says what was found, what was needed and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class LoftrRosError(Exception):
     """Root of every error that this package raises on purpose."""
@@ -23,3 +26,17 @@ class OutputError(LoftrRosError, OSError):
 
 class TrainingError(LoftrRosError, RuntimeError):
     """A training cannot go on."""
+
+
+SHORT_LIST = 20
+"""Names that an error lists in any case; of more, only the nearest is named where one is near."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return 'did you mean X? known are X, Y, ...' for an unknown `name`, to complete an error message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    parts = [f'did you mean {close[0]}?'] if close else []
+    if not close or len(known) <= SHORT_LIST:
+        parts.append(f'known are {", ".join(known)}')
+    return ' '.join(parts)

@@ -7,12 +7,11 @@ torch is imported only when a matcher is made.
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from loftr_ros.config import MatcherConfig
-from loftr_ros.errors import ConfigError
+from loftr_ros.errors import ConfigError, did_you_mean
 from loftr_ros.matchers.base import Features, Matcher, keep_points, match_images
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
@@ -35,12 +34,17 @@ def matcher_names() -> list[str]:
     return list(dict.fromkeys([*MATCHERS, *sorted(_third_party())]))
 
 
-def create_matcher(config: MatcherConfig) -> Matcher:
+def create_matcher(config: MatcherConfig | str = 'default') -> Matcher:
     """Return the matcher `config.name`, its points refined as `config.subpixel` says.
+
+    Args:
+        config: the settings, or only the name of a matcher, with the defaults of all other settings.
 
     Raises:
         ConfigError: no matcher has that name, or it refuses a setting.
     """
+    if isinstance(config, str):
+        config = MatcherConfig(name=config)
     matcher = _create(config)
     return SubpixelMatcher(matcher, config.resize_max) if config.subpixel == 'lucas_kanade' else matcher
 
@@ -52,10 +56,7 @@ def _create(config: MatcherConfig) -> Matcher:
     third_party = _third_party()
     if config.name in third_party:
         return third_party[config.name].load()(config)
-    names = matcher_names()
-    close = difflib.get_close_matches(config.name, names, n=1)
-    hint = f'did you mean {close[0]}? ' if close else ''
-    raise ConfigError(f'matcher.name is {config.name!r}; {hint}known are {", ".join(names)}')
+    raise ConfigError(f'matcher.name is {config.name!r}; {did_you_mean(config.name, matcher_names())}')
 
 
 def _third_party() -> dict:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 
 from loftr_ros.config import ROS_OWN, Config, Setting, flatten, override
-from loftr_ros.errors import LoftrRosError
+from loftr_ros.errors import LoftrRosError, did_you_mean
 
 INT64_MAX = 2**63 - 1
 FLOAT64_MAX = 1.7976931348623157e308
@@ -27,10 +26,7 @@ def declare(node, defaults: Config) -> Config:
     known = [item.name for item in settings]
     for name in overrides:
         if name not in known and name.split('.')[0] not in ROS_OWN:
-            close = difflib.get_close_matches(name, known, n=1)
-            node.get_logger().warning(
-                f'parameter {name} is unknown and has no effect' + (f'; did you mean {close[0]}?' if close else '')
-            )
+            node.get_logger().warning(f'parameter {name} is unknown and has no effect; {did_you_mean(name, known)}')
     values = {name: overrides[name].value for name in known if name in overrides}
     config = override(defaults, values)
     for item in flatten(config):

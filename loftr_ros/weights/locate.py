@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import os
 from pathlib import Path
 
-from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.errors import ConfigError, InputError, did_you_mean
 from loftr_ros.weights.checkpoints import CHECKPOINTS, Checkpoint
 from loftr_ros.weights.metadata import read_metadata
 
@@ -134,9 +133,7 @@ def _entry_of_file(path: Path) -> Checkpoint:
 
 
 def _unknown(name: str) -> ConfigError:
-    close = difflib.get_close_matches(name, CHECKPOINTS, n=1)
-    hint = f'did you mean {close[0]}? ' if close else ''
-    return ConfigError(f'unknown weights {name!r}; {hint}known are {", ".join(CHECKPOINTS)}, or a path')
+    return ConfigError(f'unknown weights {name!r}; {did_you_mean(name, CHECKPOINTS)}, or a path')
 
 
 def _existing(path: Path) -> Path:
