@@ -7,11 +7,17 @@ enlarged by s has the old pixel x at `(x + 0.5) * s - 0.5`. Padding goes to the 
 from __future__ import annotations
 
 import dataclasses
+import sys
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from loftr_ros.datatypes import check_image
+from loftr_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CORNER_OFFSET_PX = 0.5
 """Our pixel coordinates plus this are those of COLMAP, glue-factory and Foxglove: (0, 0) is the corner of the image."""
@@ -90,6 +96,53 @@ def prepare(image: np.ndarray, *, resize_max: int = 0, multiple: int = 1, grey: 
         pixels = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_AREA)
     pixels = pad_to_multiple(pixels, multiple)
     return PreparedImage(pixels, new_width, new_height, width, height)
+
+
+def as_image(image: np.ndarray | Tensor, rgb: bool | None = None) -> np.ndarray:
+    """Return uint8 (H, W) or (H, W, 3) blue first, the form in which this package handles images.
+
+    Args:
+        image: a numpy array uint8 (H, W) or (H, W, 3), by default blue first, as OpenCV reads it; or a torch tensor
+            (H, W), (C, H, W) or (1, C, H, W) with C of 1 or 3, by default red first, as torchvision reads it: uint8, or
+            floating point in [0, 1].
+        rgb: whether red is first; None: the default of arrays and of tensors.
+
+    Raises:
+        InputError: `image` has another type, shape or range of values.
+    """
+    torch = sys.modules.get('torch')  # without an import: while torch is not loaded there are no tensors
+    is_tensor = torch is not None and isinstance(image, torch.Tensor)
+    array = _array_of_tensor(image) if is_tensor else image
+    check_image('image', array)
+    if array.ndim == 2 or not (is_tensor if rgb is None else rgb):
+        return array
+    return cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2BGR)
+
+
+def _array_of_tensor(tensor: Tensor) -> np.ndarray:
+    """Return the uint8 array (H, W) or (H, W, 3) of a tensor, channels in the same order."""
+    shape = tuple(tensor.shape)
+    if len(shape) == 4 and shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim == 3 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if 0 in shape or not (tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[0] == 3)):
+        remedy = 'give one image, channels first'
+        if len(shape) == 3 and shape[2] in (1, 3):
+            remedy = 'put the channels first: image.permute(2, 0, 1)'
+        raise InputError(f'a tensor image must be (H, W), (C, H, W) or (1, C, H, W), C 1 or 3, got {shape}; {remedy}')
+    if tensor.ndim == 3:
+        tensor = tensor.permute(1, 2, 0).contiguous()
+    if not tensor.is_floating_point():
+        return tensor.detach().cpu().numpy()
+    values = tensor.detach().cpu().float().numpy()
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 1):  # also NaN
+        raise InputError(
+            f'a floating-point tensor image must have values in [0, 1], got {low:g} to {high:g}; divide values of '
+            '0 to 255 by 255, undo a normalisation by mean and deviation'
+        )
+    return np.round(values * 255).astype(np.uint8)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

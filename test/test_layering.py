@@ -33,7 +33,7 @@ ALLOWED = {
 }
 """What each part may import of the package. evaluation, ros, commands and cli stand on top; see below."""
 
-ON_TOP = {'evaluation', 'ros', 'commands', 'cli'}
+ON_TOP = {'api', 'evaluation', 'ros', 'commands', 'cli'}
 
 
 def part_of(path: Path) -> str:
@@ -71,7 +71,7 @@ def test_every_import_follows_the_arrows():
             target = name.split('.')[1]
             if part in ALLOWED and target not in ALLOWED[part] | {part}:
                 wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
-            if target in ('commands', 'cli') and part not in ('commands', 'cli'):
+            if target in ('commands', 'cli', 'api') and part not in ('commands', 'cli'):
                 wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
             if target in ('ros', 'training', 'msg') and part not in ('ros', 'commands', target):
                 wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
@@ -100,7 +100,7 @@ class Refuse(MetaPathFinder):
         if name.split('.')[0] in ('torch', 'rclpy', 'sensor_msgs'):
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-import loftr_ros.geometry, loftr_ros.pose, loftr_ros.matchers, loftr_ros.evaluation.metrics
+import loftr_ros.geometry, loftr_ros.pose, loftr_ros.matchers, loftr_ros.api, loftr_ros.evaluation.metrics
 from loftr_ros.cli import COMMANDS, main
 for arguments in [['--help'], *([name, '--help'] for name in COMMANDS)]:
     try:

@@ -24,9 +24,11 @@ ALONG_TO_ACROSS = 2.0
 
 CLIP_SIGMAS = 3.0
 
+DEFAULT_CONFIG = PoseConfig()
+
 
 def estimate_relative_pose(
-    matches: Matches, camera0: Camera, camera1: Camera, config: PoseConfig
+    matches: Matches, camera0: Camera, camera1: Camera, config: PoseConfig = DEFAULT_CONFIG
 ) -> RelativePose | PoseFailure:
     """Return the motion from camera 0 to camera 1, or why the matches give none.
 
