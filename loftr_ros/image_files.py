@@ -1,7 +1,7 @@
-"""Files of images: which are some, in which order, and their pixels. The one place of the package that reads pictures.
+"""The only reader of image files in the package: which files are images, their order, and their pixels.
 
-Pixels come as they are in the file. The orientation of EXIF is not applied: a calibration, and COLMAP, hold for the
-pixels as they are. Alpha is dropped; 16 bits become 8 (levels.py).
+Pixels are returned as they are stored. The orientation of EXIF is not applied, because calibrations and COLMAP models
+refer to the stored pixels. Alpha is dropped; 16 bits are converted to 8 (levels.py).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from loftr_ros.levels import Levels, check_no_depth
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.ppm', '.pgm', '.bmp', '.tif', '.tiff', '.webp')
 SUFFIX_LIST = ', '.join(SUFFIXES)
 RANGE_SAMPLES = 5
-"""Images, spread over a sequence, from which the range of 16-bit pictures is taken."""
+"""Number of images, spread over a sequence, that determine the range of grey values of 16-bit images."""
 
 
 def is_image_file(path: Path, below: Path | None = None) -> bool:
     """Whether the path is a file with the suffix of an image, and neither hidden nor in a hidden folder under `below`.
 
-    Macs leave `._NAME` (which is no image) beside NAME on foreign disks, and `__MACOSX` in archives.
+    macOS writes `._NAME`, which is not an image, beside NAME on other file systems, and `__MACOSX` into archives.
     """
     parts = (path.relative_to(below) if below else Path(path.name)).parts
     hidden = any(part.startswith('.') or part == '__MACOSX' for part in parts)
@@ -34,7 +34,7 @@ def is_image_file(path: Path, below: Path | None = None) -> bool:
 
 
 def list_images(folder) -> list[Path]:
-    """Return the images of a folder in natural order (2 before 10); InputError when there is none."""
+    """Return the images in a folder in natural order (2 before 10); InputError if there is none."""
     files = [file for file in Path(folder).iterdir() if is_image_file(file)]
     if not files:
         raise InputError(f'{folder} has no images; needs files that end with {SUFFIX_LIST}')
@@ -42,12 +42,12 @@ def list_images(folder) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the images of a folder and of the folders in it, hidden ones left out; maybe none."""
+    """Return the images in a folder and in the folders below it, without hidden ones; the list may be empty."""
     return sorted(file for file in folder.rglob('*') if is_image_file(file, folder))
 
 
 def natural_order(file: Path) -> tuple:
-    """Return a key to sort by: folder, then name with its numbers as numbers."""
+    """Return a sort key: the folder, then the name with its numbers compared as numbers."""
     parts = re.split(r'(\d+)', file.name, flags=re.ASCII)
     return file.parent, [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
 
@@ -56,12 +56,12 @@ def read_image(path, levels: Levels | None = None) -> np.ndarray:
     """Return the image uint8 (H, W) or (H, W, 3), blue first.
 
     Args:
-        levels: of the camera, for images of 16 bits; without, each image has a range of its own.
+        levels: converter of 16-bit images that all images of a camera share; by default each image has its own range.
 
     Raises:
-        InputError: the file is absent, no image, of more than 16 bits, or depth.
+        InputError: the file is missing, is not an image, has more than 16 bits, or contains depth.
     """
-    return _to_picture(_read_pixels(path), path, levels or Levels())
+    return _to_8_bits(_read_pixels(path), path, levels or Levels())
 
 
 def read_grey(path) -> np.ndarray:
@@ -87,7 +87,11 @@ def decode_image(data, name: str) -> np.ndarray:
 
 
 def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
-    """Return the pixels of an image that is no picture: depth, say. (H, W) for one channel, else (H, W, channels)."""
+    """Return the pixels of a file that contains other data, such as depth: (H, W), or (H, W, channels) for several.
+
+    Raises:
+        InputError: type or number of channels differ; `what` says in the message what is needed.
+    """
     pixels = _decode(_read_bytes(path), path, cv2.IMREAD_UNCHANGED)
     found = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != dtype or found != channels:
@@ -96,21 +100,21 @@ def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
 
 
 def image_loader(files: list[Path]) -> Callable[[int], np.ndarray]:
-    """Return what reads the image of an index, all images of 16 bits with one range, whichever is read first."""
+    """Return a function that reads the image of an index; all 16-bit images get one range, in any order of reading."""
     levels = Levels(fixed=True)
 
     def load(index: int) -> np.ndarray:
         pixels = _read_pixels(files[index])
         if levels.range is None and pixels.dtype == np.uint16:
             chosen = np.unique(np.linspace(0, len(files) - 1, RANGE_SAMPLES).astype(int))
-            pictures = [pixels, *(_read_pixels(files[i]) for i in chosen)]
-            levels.begin([picture for picture in pictures if picture.dtype == np.uint16])
-        return _to_picture(pixels, files[index], levels)
+            images = [pixels, *(_read_pixels(files[i]) for i in chosen)]
+            levels.begin([image for image in images if image.dtype == np.uint16])
+        return _to_8_bits(pixels, files[index], levels)
 
     return load
 
 
-def _to_picture(pixels: np.ndarray, path, levels: Levels) -> np.ndarray:
+def _to_8_bits(pixels: np.ndarray, path, levels: Levels) -> np.ndarray:
     check_no_depth(pixels, str(path))
     try:
         return levels.to_8_bits(pixels)
@@ -138,5 +142,7 @@ def _decode(data, name, flags: int) -> np.ndarray:
         raise InputError(f'{name} is not an image that OpenCV can read: {error.err}') from error
     if image is None:
         found = f'its {len(data)} bytes are of no format that it knows' if len(data) else 'it is empty'
-        raise InputError(f'{name} is not an image that OpenCV can read: {found}; remove it or write it again')
+        raise InputError(
+            f'{name} is not an image that OpenCV can read: {found}; needs an image file: remove it or write it again'
+        )
     return image

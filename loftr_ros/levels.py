@@ -1,4 +1,4 @@
-"""Pictures of 10, 12, 14 or 16 bits as 8 bits, with a range of grey values that stays the same over time."""
+"""Conversion of images of 10 to 16 bits to 8 bits, with a range of grey values that stays the same over time."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ logger = logging.getLogger(__name__)
 
 SENSOR_BITS = (8, 10, 12, 14, 16)
 LEAST_USE = 0.25
-"""A range of which a picture uses less is too coarse: fewer than 64 of 256 grey levels would be left."""
+"""Least share of a range that an image must use; with less, fewer than 64 of 256 grey values would be left."""
 MARGIN = 0.1
-"""How much wider than the picture a range is that is no sensor's own, as a share of it, on each side."""
+"""Margin on each side of a range that is taken from an image, as a share of its width."""
 LEAST_WIDTH = 64
-"""No range is narrower [counts]: what is left then is noise."""
+"""Least width of a range [counts]: an image with less contrast is noise."""
 
 TAILS = (0.1, 99.9)
-"""Percentiles between which the values of a picture count: a hot pixel or a reflection does not."""
+"""Percentiles that define the darkest and the brightest value: hot pixels and reflections are ignored."""
 SAMPLE_PIXELS = 200_000
 
 OUTSIDE = 0.02
-"""Share of the pixels outside the range from which it does not fit any more ..."""
+"""The range changes if more than this share of the pixels is outside it ..."""
 PATIENCE = 10
-"""... if so many pictures in a row say so: a flash or a hand before the lens changes nothing ..."""
+"""... in so many images in a row, so that a flash or a hand in front of the lens changes nothing ..."""
 BLIND = 0.5
-"""... or this share of the pixels of one picture is outside: nothing is lost by another range then."""
+"""... or if this share of the pixels of a single image is outside."""
 
 LEAST_DEPTH = 100
-"""Depth is 0 or beyond so many steps (10 cm and more in mm), a picture has all values from 1 on."""
+"""Least known depth, in steps of the image (10 cm in mm); other images also have the values from 1 to this."""
 LEAST_DEPTH_RATIO = 1.5
-"""Of far to near in an image of depth; a thermal picture with a black border has less (300 K to 280 K)."""
+"""Least ratio of far to near in a depth image; thermal images with a black border have less (300 K to 280 K)."""
 
 
 class Levels:
-    """Turns the pictures of one camera into 8 bits by one range, which changes only when it must.
+    """Converts the images of one camera to 8 bits with one range of grey values, which changes only if it must.
 
-    The range is that of the sensor's bits (0 .. 1023, 0 .. 4095, ...) where the picture fills a quarter of it, and
-    otherwise the part that the picture fills. So neighbouring pictures stay comparable, grey value by grey value.
+    The range is that of the sensor's bits (0 .. 1023, 0 .. 4095, ...) if the image uses a quarter of it, and otherwise
+    the range of the image. So the grey values of consecutive images can be compared.
 
     Args:
-        fixed: keep the first range for good.
+        fixed: never change the first range.
     """
 
     def __init__(self, fixed: bool = False):
@@ -52,28 +52,28 @@ class Levels:
         self._fixed = fixed
         self._misfits = 0
 
-    def begin(self, pictures: Iterable[np.ndarray]) -> None:
-        """Take the range that fits all of the pictures (uint16)."""
-        samples = [_sample(picture) for picture in pictures]
+    def begin(self, images: Iterable[np.ndarray]) -> None:
+        """Choose the range that fits all of the images (uint16)."""
+        samples = [_sample(image) for image in images]
         self._take(_range_of([np.percentile(sample, TAILS) for sample in samples if len(sample)]))
 
-    def to_8_bits(self, picture: np.ndarray) -> np.ndarray:
-        """Return uint8 of a picture (H, W) or (H, W, 3) of uint8, which stays as it is, or uint16.
+    def to_8_bits(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W) or (H, W, 3) as uint8; one of uint8 is returned unchanged.
 
         Raises:
-            InputError: the pixels are of another type.
+            InputError: the pixels are neither uint8 nor uint16.
         """
-        if picture.dtype == np.uint8:
-            return picture
-        if picture.dtype != np.uint16:
-            raise InputError(f'picture has pixels of {picture.dtype}; needs 8 or 16 bits without sign')
-        if self.range is None or (not self._fixed and self._must_change(picture)):
-            self.begin([picture])
+        if image.dtype == np.uint8:
+            return image
+        if image.dtype != np.uint16:
+            raise InputError(f'image has pixels of {image.dtype}; needs uint8 or uint16')
+        if self.range is None or (not self._fixed and self._must_change(image)):
+            self.begin([image])
         low, high = self.range
-        return cv2.convertScaleAbs(np.clip(picture, low, high) - np.uint16(low), alpha=255 / (high - low))
+        return cv2.convertScaleAbs(np.clip(image, low, high) - np.uint16(low), alpha=255 / (high - low))
 
-    def _must_change(self, picture: np.ndarray) -> bool:
-        sample = _sample(picture)
+    def _must_change(self, image: np.ndarray) -> bool:
+        sample = _sample(image)
         if not len(sample):
             return False
         low, high = self.range
@@ -85,19 +85,19 @@ class Levels:
 
     def _take(self, chosen: tuple[int, int]) -> None:
         if chosen != self.range:
-            logger.info('pictures of 16 bits: grey values %d to %d become 0 to 255', *chosen)
+            logger.info('16-bit images: grey values %d to %d are converted to 0 to 255', *chosen)
         self.range, self._misfits = chosen, 0
 
 
-def _sample(picture: np.ndarray) -> np.ndarray:
-    """Return the values of some pixels. Zeros are left out: the border of a rectified picture, or no measurement."""
-    step = max(1, int(np.sqrt(picture.shape[0] * picture.shape[1] / SAMPLE_PIXELS)))
-    values = picture[::step, ::step].ravel()
+def _sample(image: np.ndarray) -> np.ndarray:
+    """Return the values of some pixels, without zeros: they are the border of a rectified image, or not measured."""
+    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)))
+    values = image[::step, ::step].ravel()
     return values[values > 0]
 
 
 def _range_of(tails: list[np.ndarray]) -> tuple[int, int]:
-    """Return the lowest and the highest grey value of the range for pictures with these percentiles (low, high)."""
+    """Return the lowest and the highest grey value of the range for images with these percentiles (low, high)."""
     if not tails:
         return 0, 65535
     low, high = min(t[0] for t in tails), max(t[1] for t in tails)
@@ -108,18 +108,18 @@ def _range_of(tails: list[np.ndarray]) -> tuple[int, int]:
     return max(0, int(low - margin)), min(65535, int(np.ceil(high + margin)))
 
 
-def check_no_depth(picture: np.ndarray, name: str) -> None:
-    """Raise InputError where uint16 (H, W) looks like depth [mm]: zeros where unknown, nothing near, then far apart."""
-    if picture.dtype != np.uint16 or picture.ndim != 2:
+def check_no_depth(image: np.ndarray, name: str) -> None:
+    """Raise InputError if uint16 (H, W) looks like depth [mm]: some zeros, no small values, and a wide range."""
+    if image.dtype != np.uint16 or image.ndim != 2:
         return
-    values = _sample(picture)
-    if len(values) == 0 or np.count_nonzero(picture) > 0.995 * picture.size:
+    values = _sample(image)
+    if len(values) == 0 or np.count_nonzero(image) > 0.995 * image.size:
         return
     low, high = np.percentile(values, TAILS)
-    step = np.gcd.reduce(values)  # 257 or 256 where 8 bits were enlarged; depth has steps of 1
+    step = np.gcd.reduce(values)  # 256 or 257 in an image that was converted from 8 bits, 1 in depth
     if low >= LEAST_DEPTH * int(step) and high >= LEAST_DEPTH_RATIO * low:
         raise InputError(
-            f'{name} looks like depth, not like a picture: of its 16-bit values '
-            f'{1 - np.count_nonzero(picture) / picture.size:.1%} are 0 and the others {low:.0f} to {high:.0f}; '
-            'give the picture that belongs to it (of a topic: mono16 instead of 16UC1 says that it is one)'
+            f'{name} looks like depth, not like a grey image: of its 16-bit values '
+            f'{1 - np.count_nonzero(image) / image.size:.1%} are 0 and the others {low:.0f} to {high:.0f}; '
+            'needs the grey image that belongs to it (a topic of grey images has the encoding mono16, not 16UC1)'
         )

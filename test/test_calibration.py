@@ -10,7 +10,7 @@ from loftr_ros.datasets.calibration import (
     read_calibration,
     read_calibrations,
 )
-from loftr_ros.datasets.colmap import cameras_from_colmap
+from loftr_ros.datasets.colmap import read_cameras
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform
@@ -115,7 +115,7 @@ def test_a_missing_field_has_no_default(tmp_path, form, fields):
 def test_an_undistorted_camera_says_none(tmp_path):
     text = KALIBR.replace('radtan', 'none').replace('distortion_coeffs: [-0.3, 0.1, 0.001, -0.002]\n', '')
     assert not camera_from_yaml(write(tmp_path, text)).is_distorted
-    with pytest.raises(InputError, match="distortion_model is 'none'; known are"):
+    with pytest.raises(InputError, match="distortion_model is 'none'; needs one of"):
         camera_from_yaml(write(tmp_path, KALIBR.replace('radtan', 'none')))
 
 
@@ -141,12 +141,12 @@ def test_a_fisheye_without_coefficients_is_a_fisheye(tmp_path, form, coefficient
         ('ros', '[500, 0, 320.5, 0, 510', '[500, 0, 320.5, 3, 510', '0 below fx'),
         ('ros', '-0.002, 0.05]', '-0.002, .nan]', 'nan.* is not finite'),
         ('ros', 'cols: 5, data: [-0.3, 0.1, 1e-3, -0.002, 0.05]', 'cols: 2, data: [-0.3, 0.1]', 'takes 4 or 5 coeff'),
-        ('ros', 'data: [1, 0, 0, 0, 1', 'data: [1, 0, 0, 0, -1', 'rectification matrix R is no rotation'),
-        ('ros', 'data: [1, 0, 0, 0, 1', 'data: [1, 0.1, 0, 0, 1', 'rectification matrix R is no rotation'),
+        ('ros', 'data: [1, 0, 0, 0, 1', 'data: [1, 0, 0, 0, -1', 'rectification matrix R is not a rotation'),
+        ('ros', 'data: [1, 0, 0, 0, 1', 'data: [1, 0.1, 0, 0, 1', 'rectification matrix R is not a rotation'),
         ('ros', 'rectification_matrix', 'rectification', 'has no rectification_matrix.*add R, or take P out'),
         ('ros', '0, 0, 1, 0]}\n', '0, 0, 1, 5]}\n', 'P needs the last row 0 0 1 0'),
         ('ros', '240, 0, 0, 0, 1', '240, 0, 320, 240, 1', 'projection matrix P: camera matrix needs the last row'),
-        ('ros', 'plumb_bob', 'division', "distortion_model is 'division'; known are plumb_bob"),
+        ('ros', 'plumb_bob', 'division', "distortion_model is 'division'; needs one of plumb_bob"),
         ('ros', 'image_width: 640', 'image_width: 640.5', '1 image_width needs a whole number'),
         ('ros', 'image_width: 640', 'image_width: -640', 'image_width needs a positive number'),
         ('ros', 'image_width: 640', 'image_width: true', 'image_width needs a whole number'),
@@ -154,11 +154,11 @@ def test_a_fisheye_without_coefficients_is_a_fisheye(tmp_path, form, coefficient
         ('camera_info', 'x_offset: 0', 'x_offset: 8', 'roi is .*; needs a camera_info of the full image'),
         ('camera_info', 'k: [500.0, 0.0', 'k: [0.0, 0.0', 'positive finite focal lengths'),
         ('euroc', '0, 0, 0, 1]}', '0, 0, 1, 1]}', 'T_BS needs the last row 0 0 0 1'),
-        ('euroc', '[0, 0, 1, 0.5', '[0, 0, 2, 0.5', '3x3 part of T_BS is no rotation'),
+        ('euroc', '[0, 0, 1, 0.5', '[0, 0, 2, 0.5', '3x3 part of T_BS is not a rotation'),
         ('euroc', 'camera_model: pinhole', 'camera_model: omni', "camera_model is 'omni'; needs pinhole"),
         ('euroc', '510, 320.5', '510, 0.1, 320.5', r'intrinsics needs 4 numbers in a row, got shape \(5,\)'),
         ('euroc', '[640, 480]', '640', 'resolution needs a list of numbers'),
-        ('opencv', '   rows: 5\n   cols: 1', '   rows: 4\n   cols: 1', r'shape \(4, 1\) that rows and cols say'),
+        ('opencv', '   rows: 5\n   cols: 1', '   rows: 4\n   cols: 1', r'shape \(4, 1\) of rows and cols'),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(tmp_path, form, old, new, words):
@@ -194,7 +194,7 @@ def test_a_camchain_of_kalibr_gives_its_cameras_and_where_they_sit(tmp_path):
     assert len(calibrations) == 3
     assert np.allclose(cam1_from_cam0(*calibrations[:2]), POSE1)
     assert np.allclose(cam1_from_cam0(calibrations[0], calibrations[2]), POSE1 @ POSE1)
-    with pytest.raises(InputError, match='holds 3 cameras; needs one'):
+    with pytest.raises(InputError, match='contains 3 cameras; needs one'):
         read_calibration(path)
     imu0 = transform(rotation_from_vector((1, 0.2, 0)), (0.1, 0, 0))
     path = write(tmp_path, chain(f'T_cam_imu: {rows(imu0)}', f'T_cam_imu: {rows(POSE1 @ imu0)}'))
@@ -202,7 +202,7 @@ def test_a_camchain_of_kalibr_gives_its_cameras_and_where_they_sit(tmp_path):
     scaled = POSE1 * 2
     with pytest.raises(InputError, match='T_cn_cnm1 of cam1 needs the last row'):
         read_calibrations(write(tmp_path, chain('', f'T_cn_cnm1: {rows(scaled)}')))
-    with pytest.raises(InputError, match='cam1 holds'):
+    with pytest.raises(InputError, match='cam1 contains'):
         read_calibrations(write(tmp_path, chain('') + 'cam1: 7\n'))
 
 
@@ -222,7 +222,7 @@ def test_cameras_that_were_calibrated_apart_have_no_pose_to_each_other(tmp_path)
     assert cam1_from_cam0(alone, alone) is None
     right = read_calibration(write(tmp_path, ROS))
     assert np.allclose(cam1_from_cam0(alone, right), invert_transform(transform(np.eye(3), (0.12, 0, 0))))
-    with pytest.raises(InputError, match='first rectified camera and in the body; needs both in the same'):
+    with pytest.raises(InputError, match='first rectified camera and the body; needs both in the same'):
         cam1_from_cam0(right, read_calibration(write(tmp_path, EUROC)))
 
 
@@ -241,22 +241,22 @@ def test_another_file_is_refused(tmp_path, text):
     ('line', 'words'),
     [
         ('1 PINHOLE 640 480 500 510 320 ', 'PINHOLE has 3 parameters; needs fx fy cx cy'),
-        ('1 PINHOLE 640 480 500 510 320 x', "'x' is no number"),
-        ('1 PINHOLE 640.5 480 500 510 320 240', "'640.5' is no whole number"),
+        ('1 PINHOLE 640 480 500 510 320 x', "'x' is not a number"),
+        ('1 PINHOLE 640.5 480 500 510 320 240', "'640.5' is not a whole number"),
         ('1 PINHOLE 640', 'has 3 fields; needs CAMERA_ID'),
         ('1 PINHOLE 640 480 -500 510 320 240', 'positive finite focal lengths'),
-        ('1 PINHOLE 640 480 500 510 320 240\n1 PINHOLE 640 480 500 510 320 240', 'camera 1 stands twice'),
+        ('1 PINHOLE 640 480 500 510 320 240\n1 PINHOLE 640 480 500 510 320 240', 'repeats camera 1'),
         ('# only a remark', 'has no row of numbers'),
     ],
 )
 def test_a_camera_of_colmap_that_cannot_be_is_refused_by_its_line(tmp_path, line, words):
     with pytest.raises(InputError, match=rf'cameras\.txt.*{words}'):
-        cameras_from_colmap(write(tmp_path, line, 'cameras.txt'))
+        read_cameras(write(tmp_path, line, 'cameras.txt'))
 
 
 def test_full_opencv_of_colmap_is_the_rational_polynomial(tmp_path):
     path = write(tmp_path, '4 FULL_OPENCV 640 480 5e2 510 321 240 .1 .2 .3 .4 .5 .6 .7 .8\n', 'cameras.txt')
-    camera = cameras_from_colmap(path)[4]
+    camera = read_cameras(path)[4]
     assert camera.model is CameraModel.RATIONAL_POLYNOMIAL and camera.matrix.tolist() == MATRIX
     assert camera.distortion.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 

@@ -251,7 +251,7 @@ def test_a_range_of_16_bits_is_kept_for_the_images_of_a_topic(bridge):
 def test_16_bits_that_are_depth_are_refused_but_not_those_of_a_thermal_camera(bridge):
     depth = np.linspace(500, 5000, 48 * 64).reshape(48, 64).astype(np.uint16)
     depth[:, :8] = 0
-    with pytest.raises(InputError, match=r"'cam' looks like depth, not like a picture.*mono16"):
+    with pytest.raises(InputError, match=r"'cam' looks like depth, not like a grey image.*mono16"):
         conversions.image_from_msg(image_msg(depth, '16UC1'), bridge)
     with pytest.raises(InputError, match="'cam' looks like depth"):
         conversions.image_from_msg(compressed(depth, text='16UC1; png compressed '), bridge)

@@ -79,7 +79,7 @@ def test_what_is_no_image_is_refused_with_its_name(tmp_path, kind):
 
 def test_floating_point_pixels_are_no_picture(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.tiff'), GREY.astype(np.float32))
-    with pytest.raises(InputError, match=r'a\.tiff: picture has pixels of float32; needs 8 or 16 bits'):
+    with pytest.raises(InputError, match=r'a\.tiff: image has pixels of float32; needs uint8 or uint16'):
         read_image(tmp_path / 'a.tiff')
     with pytest.raises(InputError, match='1 channels of float32; needs depth'):
         read_raw(tmp_path / 'a.tiff', np.uint16, 1, 'depth')
@@ -194,7 +194,7 @@ def depth_mm():
 
 def test_depth_is_not_taken_for_a_picture(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), depth_mm())
-    with pytest.raises(InputError, match=r'a\.png looks like depth, not like a picture: .* 12\.5% are 0'):
+    with pytest.raises(InputError, match=r'a\.png looks like depth, not like a grey image: .* 12\.5% are 0'):
         read_image(tmp_path / 'a.png')
 
 

@@ -80,7 +80,7 @@ def test_euroc_has_w_first_and_nanoseconds(tmp_path, text):
         ('1 0 0 0 0 0 0 1\n100 0 0 0 0 0 0 0\n', r':2 the quaternion .* has length 0; needs 1'),
         ('100 0 0 0 1 2 3 4\n', ':1 the quaternion .* has length 5.477; needs 1'),
         ('100 0 nan 0 0 0 0 1\n', r":1 'nan' is not finite"),
-        ('100 0 zero 0 0 0 0 1\n', ":1 'zero' is no number"),
+        ('100 0 zero 0 0 0 0 1\n', ":1 'zero' is not a number"),
         ('nan 0 0 0 0 0 0 1\n', "'nan' is not finite"),
         ('stamp x y z roll pitch yaw\n100 0 0 0 0 0 0\n', r":1 names 'stamp x .*' without qx, qy, qz, qw"),
         ('', 'has no row of numbers; needs stamp tx'),
@@ -120,9 +120,9 @@ def test_rows_of_kitti_may_be_3x4_or_4x4(tmp_path, rows, separator):
     [
         (row(np.eye(3)), ':1 has 9 fields; needs 12 numbers'),
         (row(POSE.T), ':1 the pose needs the last row 0 0 0 1'),
-        (f'{row(POSE[:3])}\n{row(2 * POSE[:3])}', ':2 the 3x3 part of the pose is no rotation'),
-        (row(np.diag([1, 1, -1, 1])), 'is no rotation: .*right-handed'),
-        (row(np.zeros((3, 4))), 'is no rotation'),
+        (f'{row(POSE[:3])}\n{row(2 * POSE[:3])}', ':2 the 3x3 part of the pose is not a rotation'),
+        (row(np.diag([1, 1, -1, 1])), 'is not a rotation: .*determinant 1'),
+        (row(np.zeros((3, 4))), 'is not a rotation'),
     ],
 )
 def test_rows_of_kitti_that_are_no_pose_are_refused(tmp_path, text, words):
@@ -256,12 +256,17 @@ def test_a_part_of_a_kitti_sequence_has_the_rows_of_its_numbers(tmp_path):
         ('kitti', 'times.txt', '0\n0.1\n', 'has 2 rows for 3 images'),
         ('kitti', 'times.txt', '0\n0.2\n0.1\n', r'times\.txt:3 0\.1 follows 0\.2'),
         ('kitti', 'calib.txt', 'P0: 1 2 3\n', r'calib\.txt: P0: 3 numbers; needs the 12 numbers'),
-        ('kitti', 'calib.txt', 'P2: 1 2 3\n', r'calib\.txt holds P2; needs P0'),
+        ('kitti', 'calib.txt', 'P2: 1 2 3\n', r'calib\.txt contains P2; needs P0'),
         ('kitti', 'calib.txt', 'P0: 700 0 0 0 0 700 0 0 32 24 1 0\n', r'calib\.txt: P0: .*transpose'),
         ('kitti', 'calib.txt', 'P0: 700 0 0 0 0 700 0 0 0 0 1 0 3\n', '13 numbers'),
         ('euroc', 'mav0/state_groundtruth_estimate0/data.csv', '7,0,0,0,1,0,0,0\n', 'no image has pose within 5 ms'),
-        ('tum', 'groundtruth.txt', '7.5 0 0 0 0 0 0 1\n', r'images are of 100\.250 .* of 7\.500 .*another clock'),
-        ('tum', 'camera_intrinsics.yaml', 'focal: 5\n', r'intrinsics\.yaml: has no intrinsics, but focal'),
+        (
+            'tum',
+            'groundtruth.txt',
+            '7.5 0 0 0 0 0 0 1\n',
+            r'images are 100\.250 .* pose 7\.500 .*same recording',
+        ),
+        ('tum', 'camera_intrinsics.yaml', 'focal: 5\n', r'intrinsics\.yaml: has no intrinsics, only focal'),
         ('tum', 'camera_intrinsics.yaml', 'intrinsics: [[50, 0, 0], [0, 50, 0], [32, 24, 1]]\n', 'transpose'),
         ('tum_json', 'ground_truth.json', '{"0": {"transformation": [1]}}', r'transformation needs a 4x4 matrix'),
         ('tum_json', 'ground_truth.json', '{"0": {"pose": [1]}}', 'has no transformation'),
@@ -271,7 +276,7 @@ def test_a_part_of_a_kitti_sequence_has_the_rows_of_its_numbers(tmp_path):
             'colmap',
             'sparse/0/images.txt',
             '1 1 0 0 0 0 0 0 1 a.png\n2 1 0 0 0 1 0 0 1 b.png\n',
-            '2 is not the points of a',
+            '2 is not the line of points of a',
         ),
         ('colmap', 'sparse/0/images.txt', '1 9 0 0 0 0 0 0 1 a.png\n', 'length 9; needs 1'),
         ('own', 'stamps.txt', '1\n1\n', r'stamps\.txt:2 1 follows 1'),
@@ -288,10 +293,10 @@ def test_a_file_that_does_not_fit_is_refused_by_its_name(tmp_path, layout, file,
 @pytest.mark.parametrize(
     ('names', 'words'),
     [
-        (['a.png'], "named by their stamps .*'a' is no number"),
+        (['a.png'], "named by their stamps .*'a' is not a number"),
         (['1.5.png', '1.50.png'], 'have the same stamp'),
         (['nan.png'], "'nan' is not finite"),
-        (['1e30.png'], 'is no stamp'),
+        (['1e30.png'], 'is not a stamp'),
     ],
 )
 def test_names_that_are_no_stamps_are_refused(tmp_path, names, words):
@@ -321,7 +326,7 @@ def test_euroc_pairs_the_names_of_both_cameras_and_refuses_none(tmp_path):
     assert len(open_sequence(tmp_path)) == 3
     for file in (tmp_path / 'mav0/cam1/data').iterdir():
         file.rename(file.with_name(f'{int(file.stem) + 3}.png'))
-    with pytest.raises(InputError, match='no stamp of cam0 that is one of cam1 too'):
+    with pytest.raises(InputError, match='no image name that cam0 and cam1 share'):
         open_sequence(tmp_path)
     shutil.rmtree(tmp_path / 'mav0/cam1')
     sensor = tmp_path / 'mav0/cam0/sensor.yaml'

@@ -93,7 +93,7 @@ def test_a_shorter_sequence_saved_over_a_longer_one_leaves_no_images_of_it(tmp_p
 
 def test_a_sequence_is_not_saved_over_images_of_another_origin(tmp_path):
     write_images(tmp_path / 'left', ['holiday.png'])
-    with pytest.raises(InputError, match=r'holds holiday\.png.*choose another folder'):
+    with pytest.raises(InputError, match=r'contains holiday\.png.*choose another folder'):
         save_sequence(small_sequence(), tmp_path)
     assert (tmp_path / 'left' / 'holiday.png').is_file()
 
@@ -368,7 +368,7 @@ def test_what_a_colmap_model_cannot_give_is_refused_with_the_remedy(tmp_path):
         open_sequence(tmp_path / 'lost')
     shutil.rmtree(tmp_path / 'lost' / 'sparse' / '1')
     (tmp_path / 'lost' / 'images' / 'p 9.png').unlink()
-    with pytest.raises(InputError, match=r'places 2 photographs of which images/ lacks 1 .*p 9\.png'):
+    with pytest.raises(InputError, match=r'has the poses of 2 images, of which images/ lacks 1 .*p 9\.png'):
         open_sequence(tmp_path / 'lost')
 
 

@@ -1,4 +1,7 @@
-"""Folders and data sets as sequences of frames: `open_sequence` recognises the layout, one file reads each."""
+"""Readers of image folders and data sets: the table of layouts, and `open_sequence`, which chooses one of them.
+
+To add a layout, write a module with a function that recognises it and one that reads it, and add a row to LAYOUTS.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ __all__ = ['LAYOUTS', 'Layout', 'Sequence', 'open_posed', 'open_sequence', 'rend
 
 
 class Layout(NamedTuple):
-    """How the files of a data set are arranged.
+    """How a data set arranges its files.
 
     Args:
-        contents: name and the files by which a user recognises it.
+        contents: its name and the files that identify it, for error messages.
         matches: whether a path has this layout.
-        read: the sequence of a path; the second argument is the frame rate [Hz] where the files have no stamps.
+        read: returns the sequence of a path; the second argument is the frame rate [Hz] for files without stamps.
     """
 
     contents: str
@@ -46,19 +49,19 @@ LAYOUTS = (
     Layout('left/ and right/', saved.is_saved, saved.read_saved),
     Layout(f'images ({SUFFIX_LIST})', images.is_images, images.read_images),
 )
-"""The first that matches is read: the more specific ones first, any folder with images last."""
+"""In the order in which they are tried: specific layouts first, any folder with images last."""
 
 
 def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequence:
-    """Open a folder, recognised by what lies in it; nothing is decoded yet.
-
-    Known: what `save_sequence` writes, KITTI odometry, TartanAir, EuRoC, TUM RGB-D, COLMAP's text models beside
-    images/, and a folder of images (or left/ and right/).
+    """Open a folder that has one of the LAYOUTS. Images are read when a frame is asked for.
 
     Args:
-        camera_files: calibrations (YAML) of the camera, or of left and right, which win over the folder's own; one file
-            each, or one of Kalibr for both.
-        rate_hz: frame rate, where the folder has no stamps (10 Hz by default).
+        camera_files: calibration files (YAML) of the camera, or of the left and the right camera, instead of those in
+            the folder: one file for each camera, or one file of Kalibr for both.
+        rate_hz: frame rate for a folder without stamps, 10 Hz by default.
+
+    Raises:
+        InputError: no layout matches, or a file of the folder cannot be used.
     """
     path = Path(path)
     if not path.is_dir():
@@ -77,7 +80,7 @@ def open_sequence(path, camera_files=None, rate_hz: float | None = None) -> Sequ
 def _with_cameras(sequence: Sequence, calibrations: list[Calibration]) -> Sequence:
     if len(calibrations) != len(sequence.load):
         raise InputError(
-            f'{sequence.name} has {len(sequence.load)} cameras but {len(calibrations)} calibrations: give each its own'
+            f'{sequence.name} has {len(sequence.load)} cameras but {len(calibrations)} calibrations; needs one for each'
         )
     extrinsics = cam1_from_cam0(*calibrations) if len(calibrations) == 2 else None
     return dataclasses.replace(

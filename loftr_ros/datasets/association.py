@@ -1,4 +1,4 @@
-"""Which image, depth, pose and stamp belong together: by stamps, or by the numbers in file names."""
+"""Association of images, depth, poses and stamps: by stamps, or by the numbers in file names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def stamps_in_names(files: list[Path], convention: str) -> tuple[list[Path], np.ndarray]:
-    """Return the files in the order of the stamps that are their names, and the stamps [ns].
+    """Return the files in the order of the stamps in their names, and the stamps (N,) int64 [ns].
 
     Args:
-        convention: unit of names that are too small to tell it, 's' or 'ns'.
+        convention: 's' or 'ns', the unit of stamps whose size does not tell it.
     """
     try:
         stamps_ns = stamps_to_ns([file.stem for file in files], convention)
@@ -34,7 +34,7 @@ def stamps_in_names(files: list[Path], convention: str) -> tuple[list[Path], np.
 
 
 def check_pairs(left: list[Path], right: list[Path], name) -> None:
-    """Raise InputError unless each left image has a right one; names that share numbers must share them all."""
+    """Raise InputError unless each left image has a right one: equal counts, and equal numbers if names share any."""
     if len(left) != len(right):
         raise InputError(f'{name} has {len(left)} left and {len(right)} right images; needs a right one for each left')
     numbers_left, numbers_right = ([re.findall(r'\d+', file.stem)[-1:] for file in side] for side in (left, right))
@@ -48,9 +48,12 @@ def check_pairs(left: list[Path], right: list[Path], name) -> None:
 
 
 def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, path, what: str):
-    """Return the indices of stamps that have another within `slack_ns`, and the index of the nearest for each.
+    """Return the indices of the stamps that have another one within `slack_ns`, and the index of the nearest for each.
 
-    Says in the log how many have none; InputError where it is none at all. `what` is the name of the others, of `path`.
+    A warning says how many stamps have none. `path` and `what` name the origin and the kind of `others_ns` in messages.
+
+    Raises:
+        InputError: no stamp has another one.
     """
     order = np.argsort(others_ns)
     sorted_ns = others_ns[order]
@@ -62,8 +65,8 @@ def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, 
     if not len(keep):
         spans = [f'{s.min() / 1e9:.3f} .. {s.max() / 1e9:.3f} s' for s in (stamps_ns, others_ns)]
         raise InputError(
-            f'{path}: no image has {what} within {slack_ns / 1e6:g} ms: the images are of {spans[0]}, {what} of '
-            f'{spans[1]}; are the stamps of another clock or recording?'
+            f'{path}: no image has {what} within {slack_ns / 1e6:g} ms: the stamps of the images are {spans[0]}, those '
+            f'of {what} {spans[1]}; use files of the same recording and clock'
         )
     if len(keep) < len(stamps_ns):
         logger.warning(
@@ -74,7 +77,7 @@ def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, 
 
 
 def rows_of_images(files: list[Path], count: int, path) -> np.ndarray:
-    """Return which of `count` rows of `path` belongs to each image: the same number of rows, or row N for image N."""
+    """Return the row of `path` for each image: row i for file i if the counts agree, else row N for image number N."""
     if count == len(files):
         return np.arange(count)
     numbers_of = [number_in_name(file) for file in files]

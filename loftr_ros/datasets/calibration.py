@@ -1,6 +1,6 @@
 """Calibration files of cameras: ROS (camera_calibration, camera_info), OpenCV, EuRoC and Kalibr.
 
-No field that changes a pixel has a default: a file without its distortion, say, is refused with what to add.
+No field that changes a pixel has a default: a file without distortion, for example, is refused with the remedy.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ ADD_COEFFICIENTS = 'add them, or distortion_model: none for undistorted images'
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
-    """A camera and where it sits.
+    """A camera and its pose in a rig.
 
     Args:
-        rig_from_cam: (4, 4) pose of the camera in what several cameras share; None where the file does not say.
-        rig: what they share, in words; only cameras of the same rig have a pose to each other.
+        rig_from_cam: (4, 4) pose of the camera in the frame of the rig; None where the file does not contain it.
+        rig: name of that frame, for messages; poses of two cameras are only related if their frames are the same.
     """
 
     camera: Camera
@@ -45,16 +45,16 @@ RECTIFIED_RIG, BODY_RIG, CHAIN_RIG = 'the first rectified camera', 'the body', '
 
 
 def cam1_from_cam0(calibration0: Calibration, calibration1: Calibration) -> np.ndarray | None:
-    """Return the (4, 4) transform between two cameras of a rig, or None where their files do not say."""
+    """Return the (4, 4) transform between two cameras of a rig, or None where their files do not contain it."""
     if calibration0.rig_from_cam is None or calibration1.rig_from_cam is None:
         return None
     if calibration0.rig != calibration1.rig:
         raise InputError(
-            f'the calibrations of two cameras say where they sit in {calibration0.rig} and in {calibration1.rig}; '
-            'needs both in the same, from one calibration of the pair'
+            f'the calibrations of two cameras have their poses relative to {calibration0.rig} and {calibration1.rig}; '
+            'needs both in the same frame, from one calibration of the pair'
         )
     cam1_from_cam0 = invert_transform(calibration1.rig_from_cam) @ calibration0.rig_from_cam
-    # Cameras that were calibrated one by one have a P without a baseline: nobody knows where they sit.
+    # Cameras that were calibrated one by one have a P without a baseline: their extrinsics are unknown.
     return cam1_from_cam0 if cam1_from_cam0[:3, 3].any() or calibration0.rig != RECTIFIED_RIG else None
 
 
@@ -66,7 +66,7 @@ def calibrated_sequence(
     calibrations: list[Calibration | None],
     poses: np.ndarray | None,
 ) -> Sequence:
-    """Return the sequence of one camera or of a stereo pair: files and calibration of each, poses of the first."""
+    """Return the sequence of one camera or of a stereo pair, from the files and the calibration of each camera."""
     cameras = [calibration.camera if calibration else None for calibration in calibrations]
     return Sequence(
         name=name,
@@ -84,14 +84,15 @@ def calibrated_sequence(
 
 
 def camera_from_yaml(path) -> Camera:
-    """Return the camera of a calibration file, for the images as they were taken (not rectified)."""
+    """Return the camera of a calibration file, for images that are not rectified."""
     return read_calibration(path).camera
 
 
 def camera_to_yaml(camera: Camera, path, name: str = 'camera', baseline_m: float = 0.0) -> None:
-    """Write the camera as camera_calibration does.
+    """Write the camera in the format of camera_calibration.
 
-    projection_matrix is the camera's own, or else K with the way from the left camera.
+    Args:
+        baseline_m: distance from the left camera along x [m], for the projection_matrix of a camera that has none.
     """
     import yaml
 
@@ -121,19 +122,19 @@ def read_calibration(path) -> Calibration:
     """Return the calibration of a file with one camera."""
     calibrations = read_calibrations(path)
     if len(calibrations) > 1:
-        raise InputError(f'{path} holds {len(calibrations)} cameras; needs one: write each into a file of its own')
+        raise InputError(f'{path} contains {len(calibrations)} cameras; needs one: write each into its own file')
     return calibrations[0]
 
 
 def read_calibrations(path) -> list[Calibration]:
-    """Return the calibration of each camera of a file: one, or those of a Kalibr camchain by their numbers.
+    """Return the calibrations of a file: of one camera, or of the cameras of a Kalibr camchain in order.
 
     Raises:
-        InputError: the file is none of the known forms, lacks a field, or a value cannot be.
+        InputError: the format is unknown, a field is missing, or a value is impossible.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f'{path} is not a file; give the calibration (YAML) that camera_calibration wrote')
+        raise InputError(f'{path} is not a file; needs a calibration (YAML), as camera_calibration writes it')
     document = read_yaml(path)
     chain = sorted((name for name in document if re.fullmatch(r'cam\d+', str(name))), key=lambda name: int(name[3:]))
     if chain:
@@ -143,11 +144,11 @@ def read_calibrations(path) -> list[Calibration]:
         return [_checked(fields, _from_ros)]
     if 'intrinsics' in fields:
         return [_checked(fields, _from_intrinsics)]
-    raise fields.error(f'holds {fields.names}; needs {NEEDED}')
+    raise fields.error(f'contains {fields.names}; needs {NEEDED}')
 
 
 def _checked(fields: Fields, parse) -> Calibration:
-    """Return what `parse` makes of the fields; what Camera and the like refuse gets the file's name."""
+    """Return the result of `parse`; an error of Camera, for example, gets the name of the file."""
     try:
         return parse(fields)
     except InputError as error:
@@ -174,7 +175,7 @@ def _from_ros(fields: Fields) -> Calibration:
 
 
 def _check_full_image(fields: Fields, camera: Camera) -> None:
-    """Raise InputError for a camera_info whose image is a part of the sensor, or binned."""
+    """Raise InputError for a camera_info of binned images or of a region of interest."""
     whole = {'x_offset': 0, 'y_offset': 0, 'width': camera.width, 'height': camera.height}
     for name in ('binning_x', 'binning_y', 'roi'):
         value = fields.get(name) if name in fields else 0
@@ -186,7 +187,7 @@ def _check_full_image(fields: Fields, camera: Camera) -> None:
 
 
 def rectified_calibration(camera: Camera, rectification: np.ndarray, projection: np.ndarray) -> Calibration:
-    """Return the calibration of a camera with R and P; InputError where they are none."""
+    """Return the calibration of a camera with R and P; InputError if they are not valid."""
     rectification = rotation_matrix(rectification, 'the rectification matrix R')
     try:
         Camera(projection[:, :3], camera.width, camera.height)
@@ -194,32 +195,32 @@ def rectified_calibration(camera: Camera, rectification: np.ndarray, projection:
         raise InputError(f'the projection matrix P: {error}') from error
     if projection[2, 3]:
         raise InputError(f'the projection matrix P needs the last row 0 0 1 0, got {projection[2].tolist()}')
-    # A point of the first rectified camera: x_rect = x + K'^-1 P[:, 3], and x_rect = R x_cam.
+    # A point x of the first rectified camera is x + K'^-1 P[:, 3] in this rectified camera, which is R x_cam.
     offset = np.linalg.solve(projection[:, :3], projection[:, 3])
     return Calibration(camera, transform(rectification, -offset), RECTIFIED_RIG)
 
 
 def _distortion(fields: Fields, *names: str) -> tuple[np.ndarray, CameraModel]:
-    """Return coefficients and model; in a file of OpenCV its flag or the number of coefficients tells the model."""
-    if 'distortion_model' not in fields and _is_of_opencv(fields):
+    """Return coefficients and model; OpenCV's files name no model, so a flag or the number of coefficients decides."""
+    if 'distortion_model' not in fields and _is_opencv_file(fields):
         coefficients = fields.numbers(*names, remedy=ADD_COEFFICIENTS)
-        return coefficients, _model_of_opencv(fields, coefficients)
+        return coefficients, _opencv_model(fields, coefficients)
     name = str(fields.get('distortion_model', remedy=ADD_MODEL) or '')
     if name in ('none', 'pinhole') and not any(n in fields for n in names):
         return np.empty(0), CameraModel.PLUMB_BOB
     coefficients = fields.numbers(*names, remedy=ADD_COEFFICIENTS)
     if name in ('', 'none', 'pinhole') and not coefficients.any():
-        return np.empty(0), CameraModel.PLUMB_BOB  # drivers of ideal cameras leave the name empty
+        return np.empty(0), CameraModel.PLUMB_BOB  # drivers of ideal cameras give no name
     if name not in DISTORTION_MODELS:
-        raise fields.error(f'distortion_model is {name!r}; known are {", ".join(DISTORTION_MODELS)} and none')
+        raise fields.error(f'distortion_model is {name!r}; needs one of {", ".join(DISTORTION_MODELS)} or none')
     return coefficients, DISTORTION_MODELS[name]
 
 
-def _is_of_opencv(fields: Fields) -> bool:
+def _is_opencv_file(fields: Fields) -> bool:
     return '!!opencv-matrix' in read_text(fields.path)
 
 
-def _model_of_opencv(fields: Fields, coefficients: np.ndarray) -> CameraModel:
+def _opencv_model(fields: Fields, coefficients: np.ndarray) -> CameraModel:
     if 'fisheye_model' in fields:
         if whole_number(fields.get('fisheye_model')):
             return CameraModel.EQUIDISTANT
@@ -248,10 +249,10 @@ def _from_intrinsics(fields: Fields) -> Calibration:
 
 
 def _from_chain(path: Path, document: dict, names: list[str]) -> list[Calibration]:
-    """Read Kalibr's camchain: cam0, cam1, ..., each with T_cam_imu, or with T_cn_cnm1 from the camera before."""
+    """Read Kalibr's camchain: cam0, cam1, ..., each with T_cam_imu, or with T_cn_cnm1 from the previous camera."""
     for name in names:
         if not isinstance(document[name], dict):
-            raise InputError(f'{path}: {name} holds {document[name]!r:.80}; needs the fields of a camera')
+            raise InputError(f'{path}: {name} contains {document[name]!r:.80}; needs the fields of a camera')
     all_fields = [Fields(path, document[name], name) for name in names]
     cameras = [_checked(fields, _from_intrinsics) for fields in all_fields]
     if all(camera.rig_from_cam is not None for camera in cameras):
@@ -260,6 +261,6 @@ def _from_chain(path: Path, document: dict, names: list[str]) -> list[Calibratio
     for fields in all_fields[1:]:
         if 'T_cn_cnm1' not in fields:
             return [Calibration(camera.camera) for camera in cameras]
-        cam_from_before = rigid_transform(fields.matrix(4, 4, 'T_cn_cnm1'), f'{path}: T_cn_cnm1 of {fields.within}')
-        rig_from_cam.append(rig_from_cam[-1] @ invert_transform(cam_from_before))
+        cam_from_previous = rigid_transform(fields.matrix(4, 4, 'T_cn_cnm1'), f'{path}: T_cn_cnm1 of {fields.within}')
+        rig_from_cam.append(rig_from_cam[-1] @ invert_transform(cam_from_previous))
     return [Calibration(c.camera, pose, CHAIN_RIG) for c, pose in zip(cameras, rig_from_cam, strict=True)]

@@ -1,4 +1,4 @@
-"""Files of poses: rows with a stamp, a place and a quaternion (TUM, EuRoC), rows of a matrix (KITTI), and what fits."""
+"""Pose files: rows with stamp, position and quaternion (TUM, EuRoC), and rows with a matrix (KITTI)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TUM_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qx', 'qy', 'qz', 'qw')
 EUROC_COLUMNS = ('stamp', 'tx', 'ty', 'tz', 'qw', 'qx', 'qy', 'qz')
 
 MAX_QUATERNION_ERROR = 0.01
-"""A quaternion whose length differs by more from 1 is of other columns; numbers of 4 decimals differ by 0.0001."""
+"""Largest difference of a quaternion's length from 1; rounding to 4 decimals gives 0.0001, wrong columns give more."""
 MAX_ROTATION_ERROR = 1e-3
-"""How far R R' of a written rotation may be from the identity; numbers of 4 decimals give 0.0002."""
+"""Largest difference of R R' from the identity; rounding to 4 decimals gives 0.0002."""
 
 _COLUMN_NAMES = (
     (re.compile(r'(?:time_?stamp|stamp|time|t)(?:_?(?:s|sec|ns|nsec))?'), 'stamp'),
@@ -31,20 +31,19 @@ _COLUMN_NAMES = (
 
 
 def rotation_matrix(values, name: str) -> np.ndarray:
-    """Return the (3, 3) rotation nearest to `values`; InputError unless they are one, but for rounding."""
+    """Return the (3, 3) rotation nearest to `values`; InputError unless they are a rotation up to rounding."""
     values = np.asarray(values, np.float64)
     with np.errstate(over='ignore', invalid='ignore'):
         error = np.abs(values @ values.T - np.eye(3)).max()
     if not (error <= MAX_ROTATION_ERROR and np.linalg.det(values) > 0):
         raise InputError(
-            f'{name} is no rotation: its rows must have length 1, be at right angles and turn right-handed, '
-            f'got {values.round(6).tolist()}'
+            f'{name} is not a rotation: needs orthogonal rows of length 1 and determinant 1, got {values.tolist()}'
         )
     return nearest_rotation(values)
 
 
 def rigid_transform(values, name: str) -> np.ndarray:
-    """Return (4, 4) of a (3, 4) or (4, 4) rigid transform; InputError unless it is one."""
+    """Return the (4, 4) rigid transform of (3, 4) or (4, 4) values; InputError unless they are one."""
     values = np.asarray(values, np.float64)
     if len(values) == 4 and np.abs(values[3] - (0, 0, 0, 1)).max() > 1e-6:
         raise InputError(f'{name} needs the last row 0 0 0 1, got {values[3].tolist()}; is it transposed?')
@@ -65,7 +64,7 @@ def pose_from_numbers(values) -> np.ndarray:
 
 
 def poses_to_tum(path, stamps_ns, world_from_cam) -> None:
-    """Write lines 'stamp [s] tx ty tz qx qy qz qw', the stamp with all its nanoseconds."""
+    """Write rows 'stamp tx ty tz qx qy qz qw', the stamp in seconds with nine decimals."""
     lines = []
     for stamp_ns, pose in zip(stamps_ns, world_from_cam, strict=True):
         sign, (seconds, nanoseconds) = '-' if stamp_ns < 0 else '', divmod(abs(int(stamp_ns)), 10**9)
@@ -75,16 +74,16 @@ def poses_to_tum(path, stamps_ns, world_from_cam) -> None:
 
 
 def poses_from_tum(path) -> tuple[np.ndarray, np.ndarray]:
-    """Return stamps_ns (N,) and poses (N, 4, 4) of a file in TUM form, in the order of the stamps."""
+    """Return stamps_ns (N,) and poses (N, 4, 4) of a file in TUM format, sorted by stamp."""
     return read_stamped_poses(path, TUM_COLUMNS, 's')
 
 
 def read_stamped_poses(path, columns: tuple[str, ...], convention: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return stamps_ns (N,) and poses (N, 4, 4), in the order of the stamps.
+    """Return stamps_ns (N,) and poses (N, 4, 4), sorted by stamp.
 
     Args:
-        columns: the first columns of a row (TUM_COLUMNS or EUROC_COLUMNS); names in the file's header win.
-        convention: the unit of the stamps, 's' or 'ns', where their size does not tell.
+        columns: the first columns of a row (TUM_COLUMNS or EUROC_COLUMNS), unless the file's header names them.
+        convention: 's' or 'ns', the unit of stamps whose size does not tell it.
     """
     needed = f'{" ".join(columns)} (stamp in {convention})'
     table = read_table(path, needed)
@@ -105,11 +104,11 @@ def read_stamped_poses(path, columns: tuple[str, ...], convention: str) -> tuple
         stamps_ns = stamps_to_ns(stamps, convention)
     except InputError as error:
         raise InputError(f'{path}: {error}; needs {needed}') from error
-    return _in_order(table.rows, stamps_ns, np.stack(poses))
+    return _sorted_by_stamp(table.rows, stamps_ns, np.stack(poses))
 
 
 def _named_columns(table: Table, needed: str) -> dict[str, int]:
-    """Return where each of TUM_COLUMNS is, as the header names them; empty where there is none."""
+    """Return the index of each of TUM_COLUMNS as the header names them; empty without such a header."""
     if table.header is None:
         return {}
     places: dict[str, int] = {}
@@ -120,7 +119,7 @@ def _named_columns(table: Table, needed: str) -> dict[str, int]:
     if set(places) == set(TUM_COLUMNS):
         return places
     if table.has_commented_header:
-        return {}  # a remark
+        return {}  # an ordinary comment
     missing = ', '.join(name for name in TUM_COLUMNS if name not in places)
     raise table.header.error(f'names {" ".join(table.header.words)[:200]!r} without {missing}; needs {needed}')
 
@@ -134,20 +133,22 @@ def _column_name(word: str) -> str:
     return ''
 
 
-def _in_order(rows: list[Row], stamps_ns: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted_by_stamp(rows: list[Row], stamps_ns: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(stamps_ns, kind='stable')
     stamps_ns, poses = stamps_ns[order], poses[order]
     same = np.diff(stamps_ns) == 0
     for i in np.flatnonzero(same):
         if not np.allclose(poses[i], poses[i + 1], atol=1e-9):
             first = rows[order[i]].line
-            raise rows[order[i + 1]].error(f'has the stamp of line {first} and another pose; needs one pose a stamp')
+            raise rows[order[i + 1]].error(
+                f'has the stamp of line {first} and another pose; needs one pose for each stamp'
+            )
     keep = np.flatnonzero(np.append(True, ~same))
     return stamps_ns[keep], poses[keep]
 
 
 def read_matrix_poses(path) -> np.ndarray:
-    """Return (N, 4, 4) poses of KITTI's rows: 12 numbers of a 3x4 matrix, or 16 of a 4x4 one."""
+    """Return (N, 4, 4) poses of a file in KITTI format: rows of 12 numbers (3x4 matrix) or 16 (4x4)."""
     needed = '12 numbers of a 3x4 matrix, row by row'
     poses = []
     for row in read_table(path, needed).rows:

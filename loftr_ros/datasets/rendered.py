@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from loftr_ros.datasets.sequence import DEFAULT_RATE_HZ, Sequence, made_up_stamps
+from loftr_ros.datasets.sequence import DEFAULT_RATE_HZ, Sequence, constant_rate_stamps
 from loftr_ros.datatypes import Camera
 from loftr_ros.geometry import transform
 
 
 def rendered_drive(seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12, size=(640, 480)) -> Sequence:
-    """Return a stereo sequence of a robot in a furnished room, 10 Hz, with exact poses and depth.
+    """Return a stereo sequence of a robot that drives through a furnished room, at 10 Hz, with exact poses and depth.
 
-    `size` is (width, height); the horizontal field of view is 67 degrees. Frames are rendered when they are asked for.
+    `size` is (width, height) [px]; the horizontal field of view is 67 degrees. Frames are rendered on request.
     """
     from loftr_ros.rendering import furnished_room, render, room_trajectory
 
@@ -23,7 +23,7 @@ def rendered_drive(seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12
     right_from_left = transform(np.eye(3), (-baseline_m, 0, 0))
     world_from_left = room_trajectory(num_frames, seed)
     world_from_right = world_from_left @ np.linalg.inv(right_from_left)
-    scene = []  # built at the first image, so that opening is instant
+    scene = []  # built for the first image, so that opening takes no time
 
     def draw(world_from_cam, index, side):
         if not scene:
@@ -33,7 +33,7 @@ def rendered_drive(seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12
     return Sequence(
         name=f'rendered_drive_{seed}',
         rate_hz=DEFAULT_RATE_HZ,
-        stamps_ns=made_up_stamps(num_frames, DEFAULT_RATE_HZ),
+        stamps_ns=constant_rate_stamps(num_frames, DEFAULT_RATE_HZ),
         load=(lambda index: draw(world_from_left, index, 0)[0], lambda index: draw(world_from_right, index, 1)[0]),
         camera0=camera,
         camera1=camera,

@@ -1,4 +1,4 @@
-"""Folders that `save_sequence` writes: left/ and right/ with calibrations, stamps.txt and poses.txt in TUM form."""
+"""The package's own layout: left/, and optionally right/, left.yaml, right.yaml, stamps.txt and poses.txt (TUM)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from loftr_ros.datasets.association import check_pairs, nearest_stamps, rows_of_images
 from loftr_ros.datasets.calibration import calibrated_sequence, camera_to_yaml, read_calibration
 from loftr_ros.datasets.poses import poses_from_tum, poses_to_tum
-from loftr_ros.datasets.sequence import Sequence, made_up_stamps
+from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_stamps
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import transform
@@ -19,7 +19,7 @@ from loftr_ros.image_files import list_images
 from loftr_ros.output_files import write_image
 
 POSE_SLACK_NS = 1_000_000
-"""poses.txt may be written with fewer digits than stamps.txt."""
+"""Largest difference between a stamp in stamps.txt and one in poses.txt, which may have fewer digits."""
 
 
 def is_saved(path: Path) -> bool:
@@ -34,7 +34,7 @@ def read_saved(path: Path, rate_hz: float) -> Sequence:
     calibrations = [
         read_calibration(path / f'{side}.yaml') if (path / f'{side}.yaml').is_file() else None for side in sides
     ]
-    stamps_ns = made_up_stamps(len(files[0]), rate_hz)
+    stamps_ns = constant_rate_stamps(len(files[0]), rate_hz)
     if (path / 'stamps.txt').is_file():
         stamps_ns = read_stamps(path / 'stamps.txt', 'ns')
         if len(stamps_ns) != len(files[0]):
@@ -44,7 +44,7 @@ def read_saved(path: Path, rate_hz: float) -> Sequence:
 
 
 def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
-    """Return a pose for each image: that of its stamp, or of its place in a folder without stamps."""
+    """Return the pose of each image, found by its stamp or, in a folder without stamps.txt, by its index."""
     truth_ns, poses = poses_from_tum(path / 'poses.txt')
     if not (path / 'stamps.txt').is_file():
         return poses[rows_of_images(list_images(path / 'left'), len(poses), path / 'poses.txt')]
@@ -57,10 +57,13 @@ def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
 
 
 def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | None = None) -> None:
-    """Write images (left/, right/), cameras (left.yaml, right.yaml), stamps.txt [ns] and poses.txt (TUM form).
+    """Write images (left/, right/), cameras (left.yaml, right.yaml), stamps.txt [ns] and poses.txt (TUM format).
 
-    The right camera must lie beside the left one as after rectification, since camera_calibration's projection_matrix
-    holds the baseline. An earlier sequence in the folder is replaced. `progress` gets the number of frames written.
+    A stereo pair must be rectified, because the projection_matrix of camera_calibration contains only a baseline along
+    x. An earlier sequence in the folder is replaced. `progress` is called with the number of frames written so far.
+
+    Raises:
+        InputError: the pair is not rectified, or the folder contains images that `save_sequence` did not write.
     """
     folder = Path(folder)
     extrinsics = sequence.cam1_from_cam0
@@ -95,11 +98,13 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
 
 
 def _earlier_files(folder: Path) -> set[Path]:
-    """Return the files of an earlier sequence in the folder; InputError where images of another origin lie there."""
+    """Return the files of an earlier sequence in the folder; InputError if it contains other images."""
     images = {file for side in ('left', 'right') for file in (folder / side).glob('*')}
     foreign = sorted(file for file in images if not re.fullmatch(r'\d{6}\.png', file.name))
     if images and (foreign or not (folder / 'stamps.txt').is_file()):
         found = (foreign or sorted(images))[0]
-        raise InputError(f'{folder} holds {found.name}, which is not of a saved sequence; choose another folder')
+        raise InputError(
+            f'{folder} contains {found.name}, which is not part of a saved sequence; choose another folder'
+        )
     names = ('left.yaml', 'right.yaml', 'stamps.txt', 'poses.txt')
     return images | {folder / name for name in names if images and (folder / name).is_file()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loftr_ros.datasets.poses import rigid_transform
-from loftr_ros.datasets.sequence import Sequence, made_up_stamps
+from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_matrix
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
@@ -38,7 +38,7 @@ def read_scannet(path: Path, rate_hz: float) -> Sequence:
     return Sequence(
         name=path.name,
         rate_hz=rate_hz,
-        stamps_ns=made_up_stamps(len(files), rate_hz),
+        stamps_ns=constant_rate_stamps(len(files), rate_hz),
         load=(image_loader(files),),
         camera0=Camera(_matrix(path, 'color'), width, height),
         frame_id0='camera_optical_frame',

@@ -11,23 +11,27 @@ from loftr_ros.datatypes import Camera, Frame
 from loftr_ros.errors import InputError
 
 FIRST_STAMP_NS = 1_000_000_000
-"""Where made-up stamps begin: in ROS a stamp of 0 means 'none'."""
+"""The first stamp of sequences without stamps; in ROS a stamp of 0 means that there is none."""
 
 DEFAULT_RATE_HZ = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sequence:
-    """Images of one camera or of a stereo pair; they are loaded when asked for.
+    """Images of one camera or of a stereo pair, loaded on request, and what is known about them.
 
     Args:
-        stamps_ns: (N,) int64.
-        load: for one or two cameras, a function from the index of a frame to its image.
-        world_from_cam0: (N, 4, 4) true poses of the (left) camera; None where unknown. The world is the source's own,
-            only relative poses compare between sources.
-        cam1_from_cam0: (4, 4) stereo extrinsics, None where unknown.
-        load_depth0: from index to float32 (H, W) z of the (left) camera [m], 0 where unknown; None without depth.
-        depth_matrix0: (3, 3) camera matrix of the depth images, where it is not that of camera0.
+        rate_hz: frame rate [Hz].
+        stamps_ns: (N,) int64, increasing.
+        load: one function for each camera (the left one first), from the index of a frame to its image.
+        camera0: the (left) camera of the images as they are loaded; None where it is not calibrated.
+        camera1: the right camera.
+        world_from_cam0: (N, 4, 4) true poses of the (left) camera; None where unknown. Each data set has a world frame
+            of its own, so only relative poses can be compared between data sets.
+        cam1_from_cam0: (4, 4) stereo extrinsics; None where unknown.
+        load_depth0: function from an index to the depth of the (left) camera, float32 (H, W), z [m], 0 where unknown;
+            None without depth.
+        depth_matrix0: (3, 3) camera matrix of the depth images; None where it is that of camera0.
     """
 
     name: str
@@ -47,7 +51,7 @@ class Sequence:
         object.__setattr__(self, 'stamps_ns', np.asarray(self.stamps_ns, np.int64))
         count = len(self.stamps_ns)
         if count == 0 or np.any(np.diff(self.stamps_ns) <= 0):
-            raise InputError(f'{self.name} has {count} stamps; needs at least one, and each later than the last')
+            raise InputError(f'{self.name} has {count} stamps; needs at least one, and each later than the one before')
         if len(self.load) not in (1, 2):
             raise InputError(f'{self.name} has {len(self.load)} cameras; needs one or two')
         if self.world_from_cam0 is not None and np.shape(self.world_from_cam0) != (count, 4, 4):
@@ -77,7 +81,7 @@ class Sequence:
     def depth0(self, index: int) -> np.ndarray:
         """Load the depth of the (left) camera: float32 (H, W), z [m], 0 where unknown."""
         if self.load_depth0 is None:
-            raise InputError(f'{self.name} has no depth; open a sequence with depth images, or render one')
+            raise InputError(f'{self.name} has no depth; needs a sequence with depth images, or a rendered one')
         return self.load_depth0(self._check(index))
 
     def _check(self, index: int) -> int:
@@ -86,13 +90,13 @@ class Sequence:
         return index % len(self)
 
 
-def made_up_stamps(count: int, rate_hz: float) -> np.ndarray:
-    """Return `count` stamps [ns] at a steady rate."""
+def constant_rate_stamps(count: int, rate_hz: float) -> np.ndarray:
+    """Return `count` stamps [ns] at a constant rate, for images without stamps."""
     if not rate_hz > 0:
         raise InputError(f'rate_hz must be positive, got {rate_hz}')
     return FIRST_STAMP_NS + np.round(np.arange(count) * 1e9 / rate_hz).astype(np.int64)
 
 
 def rate_of(stamps_ns: np.ndarray, otherwise_hz: float) -> float:
-    """Return the rate of the median step [Hz]."""
+    """Return the rate [Hz] of the median difference of stamps, or `otherwise_hz` for a single stamp."""
     return float(1e9 / np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else otherwise_hz

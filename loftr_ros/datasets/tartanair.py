@@ -8,7 +8,7 @@ import numpy as np
 
 from loftr_ros.datasets.association import check_pairs, number_in_name, rows_of_images
 from loftr_ros.datasets.poses import pose_from_numbers
-from loftr_ros.datasets.sequence import Sequence, made_up_stamps
+from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_table
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
@@ -16,6 +16,8 @@ from loftr_ros.geometry import transform
 from loftr_ros.image_files import image_loader, list_images, read_image, read_raw
 
 TARTANAIR_BASELINE_M = 0.25
+
+# Poses are in NED axes (x forward, y right, z down), ours in optical ones, in a world with z up.
 NED_FROM_OPTICAL = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
 ROS_FROM_NED = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -25,7 +27,7 @@ def is_tartanair(path: Path) -> bool:
 
 
 def read_tartanair(path: Path, rate_hz: float) -> Sequence:
-    """Poses are NED (forward, right, down) of the vehicle; there may be more rows than images, row i is image i."""
+    """Read one view, image_lcam_front if there is one. Pose files may have more rows than there are images."""
     folder = sorted(path.glob('image_lcam_*'), key=lambda f: (f.name != 'image_lcam_front', f.name))[0]
     view = folder.name.removeprefix('image_lcam_')
     files = [list_images(folder)]
@@ -39,25 +41,25 @@ def read_tartanair(path: Path, rate_hz: float) -> Sequence:
         poses = _ned_poses(pose_file)
         poses = poses[rows_of_images(files[0], len(poses), pose_file)]
     depths = path / f'depth_lcam_{view}'
-    depth_files = _depth_of(files[0], list_images(depths)) if depths.is_dir() else None
+    depth_files = _depth_files(files[0], list_images(depths)) if depths.is_dir() else None
     height, width = read_image(files[0][0]).shape[:2]
     half = width / 2
-    camera = Camera([[half, 0, half], [0, half, half], [0, 0, 1]], width, height)  # 90 degrees, all of them
+    camera = Camera([[half, 0, half], [0, half, half], [0, 0, 1]], width, height)  # every view has 90 degrees
     return Sequence(
         name=path.name,
         rate_hz=rate_hz,
-        stamps_ns=made_up_stamps(len(files[0]), rate_hz),
+        stamps_ns=constant_rate_stamps(len(files[0]), rate_hz),
         load=tuple(image_loader(f) for f in files),
         camera0=camera,
         camera1=camera if len(files) == 2 else None,
         world_from_cam0=poses,
         cam1_from_cam0=transform(np.eye(3), (-TARTANAIR_BASELINE_M, 0, 0)) if len(files) == 2 else None,
-        load_depth0=None if depth_files is None else lambda index: _float_depth(depth_files[index]),
+        load_depth0=None if depth_files is None else lambda index: _depth_m(depth_files[index]),
     )
 
 
 def _ned_poses(path: Path) -> np.ndarray:
-    """Return (N, 4, 4) poses of the camera in the axes of ROS; rows: tx ty tz qx qy qz qw."""
+    """Return (N, 4, 4) poses of the optical frame in ROS axes (REP-103) of rows tx ty tz qx qy qz qw."""
     needed = 'tx ty tz qx qy qz qw'
     poses = []
     for row in read_table(path, needed).rows:
@@ -68,8 +70,8 @@ def _ned_poses(path: Path) -> np.ndarray:
     return ROS_FROM_NED @ np.stack(poses) @ NED_FROM_OPTICAL
 
 
-def _depth_of(files: list[Path], depth_files: list[Path]) -> list[Path]:
-    """Return the depth image of each image: the one with its number."""
+def _depth_files(files: list[Path], depth_files: list[Path]) -> list[Path]:
+    """Return the depth file of each image: the one with the same number."""
     by_number = {number_in_name(file): file for file in depth_files}
     missing = [file.name for file in files if number_in_name(file) not in by_number]
     if missing or None in by_number:
@@ -80,7 +82,7 @@ def _depth_of(files: list[Path], depth_files: list[Path]) -> list[Path]:
     return [by_number[number_in_name(file)] for file in files]
 
 
-def _float_depth(path: Path) -> np.ndarray:
-    """The four 8-bit channels of a pixel are the bytes of one float32 [m]."""
+def _depth_m(path: Path) -> np.ndarray:
+    """Return float32 (H, W) [m], which is stored as the four 8-bit channels of a PNG."""
     channels = read_raw(path, np.uint8, 4, 'depth of TartanAir V2 (PNG with four 8-bit channels)')
     return np.ascontiguousarray(channels).view('<f4')[..., 0].astype(np.float32)

@@ -1,7 +1,7 @@
-"""Read what other programs and people write: tables of numbers, YAML, JSON, stamps.
+"""Readers of text files that people and other programs write: tables of numbers, stamps, YAML and JSON.
 
-Every refusal is an InputError with the file, the line, what was found and what is needed. A byte-order mark, the ends
-of lines of Windows, commas between the numbers, exponents and comments are read.
+Every error is an InputError with the file, the line, what was found and what is needed. Byte-order marks, line ends of
+Windows, commas between numbers, exponents and comments are accepted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import numpy as np
 from loftr_ros.errors import InputError
 
 LARGEST_NS = 2**63 - 1
-SECOND_NS = 10**9
-UNITS_NS = {'s': SECOND_NS, 'ms': 10**6, 'us': 10**3, 'ns': 1}
+UNITS_NS = {'s': 10**9, 'ms': 10**6, 'us': 10**3, 'ns': 1}
 
 
 def read_text(path) -> str:
-    """Return the text of a file in UTF-8 (or UTF-16 with its mark), lines ending with a newline only."""
+    """Return the text of a file in UTF-8 (or UTF-16 with a byte-order mark), with newlines as line ends."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -34,9 +33,11 @@ def read_text(path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise InputError(f'{path} is no text: byte {error.start} is not {encoding}; needs a text file') from error
+        raise InputError(
+            f'{path} is not a text file: byte {error.start} is not {encoding}; needs a text file'
+        ) from error
     if '\0' in text:
-        raise InputError(f'{path} is no text: it holds bytes of 0; needs a text file')
+        raise InputError(f'{path} is not a text file: it contains bytes of 0; needs a text file')
     return text.replace('\r\n', '\n').replace('\r', '\n')
 
 
@@ -44,41 +45,36 @@ def read_text(path) -> str:
 
 
 def number(value, finite: bool = True) -> float:
-    """Return a number, or a text that is one, as a float; InputError for anything else, and for nan or inf."""
+    """Return a number or a text as a float; InputError unless it is a number, and if `finite` for nan and inf."""
     try:
         if isinstance(value, bool) or (isinstance(value, str) and '_' in value):
             raise ValueError
         result = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f'{value!r} is no number') from error
+        raise InputError(f'{value!r} is not a number') from error
     if finite and not math.isfinite(result):
         raise InputError(f'{value!r} is not finite')
     return result
 
 
 def whole_number(value) -> int:
-    """Return a number without a fraction (640, '640', 640.0) as an int."""
+    """Return a number without a fraction (640, '640', 640.0) as an int; InputError for anything else."""
     result = number(value)
     if result != int(result):
-        raise InputError(f'{value!r} is no whole number')
+        raise InputError(f'{value!r} is not a whole number')
     return int(result)
 
 
 def numbers(values: Iterable, finite: bool = True) -> np.ndarray:
-    """Return float64 (N,) of what `number` takes."""
+    """Return float64 (N,) of values that `number` accepts."""
     return np.array([number(value, finite) for value in values], np.float64)
 
 
-def nanoseconds(text: str, unit: str = 's') -> int:
-    """Return a decimal number of `unit` (UNITS_NS) in ns, without the rounding of a float."""
-    return _to_ns(_decimal(text), unit)
-
-
 def stamps_to_ns(texts: Sequence[str], convention: str) -> np.ndarray:
-    """Return stamps (N,) int64 [ns] of texts in one unit, which their size tells.
+    """Return stamps (N,) int64 [ns], exactly; the unit of all is recognised by the size of the largest.
 
     Args:
-        convention: 's' or 'ns', the unit of numbers that are too small to tell: seconds since a start, say.
+        convention: 's' or 'ns', the unit of numbers that are too small for times since 1970.
     """
     values = [_decimal(text) for text in texts]
     unit = _unit_of(values, convention)
@@ -88,14 +84,16 @@ def stamps_to_ns(texts: Sequence[str], convention: str) -> np.ndarray:
 def _decimal(text: str) -> decimal.Decimal:
     value = number(text)
     if 'e' in text.lower() and abs(value) < 10**11:
-        # A program wrote seconds from a float, with digits that it does not hold: 1.305031102175303936e+09.
+        # A program wrote seconds from a float, with more digits than it has: 1.305031102175303936e+09.
         return decimal.Decimal(repr(value))
     return decimal.Decimal(text.strip())
 
 
 def _to_ns(value: decimal.Decimal, unit: str) -> int:
     if abs(value) > LARGEST_NS // UNITS_NS[unit]:
-        raise InputError(f'{value} {unit} is no stamp: 64 bits hold {LARGEST_NS // UNITS_NS[unit]} {unit}')
+        raise InputError(
+            f'{value} {unit} is not a stamp; needs at most {LARGEST_NS // UNITS_NS[unit]} {unit} (64 bits)'
+        )
     return int((value * UNITS_NS[unit]).to_integral_value())
 
 
@@ -103,7 +101,7 @@ def _unit_of(values: list[decimal.Decimal], convention: str) -> str:
     """Return the unit in which the largest value is a time since 1970, from 2001 on; else the convention."""
     largest = max((abs(value) for value in values), default=0)
     if largest < 10**11 and any(value != value.to_integral_value() for value in values):
-        return 's'  # a clock's smallest step is a ns, so fractions are of seconds
+        return 's'  # clocks count whole ns, so a number with a fraction is in seconds
     if largest >= 10**17:
         return 'ns'
     if largest >= 10**15:
@@ -126,7 +124,7 @@ class Row:
         return InputError(f'{self.path}:{self.line} {problem}')
 
     def numbers(self, needed: str, counts: tuple[int, ...], finite: bool = True) -> np.ndarray:
-        """Return all words as numbers; there must be one of `counts`, which `needed` says in words."""
+        """Return all words as numbers; their count must be one of `counts`. `needed` describes the row in messages."""
         if len(self.words) not in counts:
             raise self.error(f'has {len(self.words)} fields; needs {needed}')
         try:
@@ -137,7 +135,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The rows of a file, and the line of words before the first row, which may name the columns."""
+    """The rows of a file, and the line of words before the first row, which may contain the names of the columns."""
 
     rows: list[Row]
     header: Row | None
@@ -145,10 +143,10 @@ class Table:
 
 
 def read_table(path, needed: str) -> Table:
-    """Return the rows of a file of numbers, parted by blanks, commas or semicolons; # begins a comment.
+    """Return the rows of a file of numbers, separated by blanks, commas or semicolons; # begins a comment.
 
     Raises:
-        InputError: the file is no text or has no row; `needed` says in words what a row has.
+        InputError: it is not a text file or has no row; `needed` describes a row in the message.
     """
     path, rows, header, commented = Path(path), [], None, False
     for line_number, line in enumerate(read_text(path).split('\n'), 1):
@@ -173,7 +171,7 @@ def _words(text: str) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    """Return the names of columns; units in brackets, as in p_x [m], are none."""
+    """Return the names of columns, without units in brackets, as in p_x [m]."""
     return _words(re.sub(r'\[[^\]]*\]', '', text))
 
 
@@ -186,8 +184,8 @@ def _is_number(word: str) -> bool:
 
 
 def read_stamps(path, convention: str) -> np.ndarray:
-    """Return the stamps (N,) int64 [ns] of a file with one a row, each later than the last."""
-    needed = f'one stamp [{convention}] a row, each later than the last'
+    """Return the stamps (N,) int64 [ns] of a file with one in each row, in increasing order."""
+    needed = f'one stamp [{convention}] in each row, each later than the one before'
     rows = read_table(path, needed).rows
     for row in rows:
         row.numbers(needed, (1,))
@@ -202,7 +200,7 @@ def read_stamps(path, convention: str) -> np.ndarray:
 
 
 def read_matrix(path, shapes: tuple[tuple[int, int], ...], finite: bool = True) -> np.ndarray:
-    """Return the matrix that is all of a file, of one of `shapes`."""
+    """Return the matrix in a file that contains nothing else; it must have one of `shapes`."""
     needed = ' or '.join(f'{rows}x{columns}' for rows, columns in shapes) + ' numbers'
     rows = read_table(path, needed).rows
     values = [row.numbers(needed, tuple(columns for _, columns in shapes), finite) for row in rows]
@@ -215,18 +213,18 @@ def read_matrix(path, shapes: tuple[tuple[int, int], ...], finite: bool = True) 
 
 
 def read_yaml(path) -> dict:
-    """Return the mapping of a YAML file, also as OpenCV's FileStorage or `ros2 topic echo` writes it."""
+    """Return the mapping in a YAML file; the output of OpenCV's FileStorage and `ros2 topic echo` is accepted."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Knows OpenCV's matrices."""
+        """Reads OpenCV's matrices as mappings."""
 
     Loader.add_constructor('tag:yaml.org,2002:opencv-matrix', yaml.SafeLoader.construct_yaml_map)
-    # OpenCV and EuRoC begin with '%YAML:1.0', which is not YAML. The line stays, so that line numbers hold.
+    # Files of OpenCV and EuRoC begin with '%YAML:1.0', which is not YAML. An empty line keeps the line numbers right.
     lines = ['' if line.startswith('%') else line for line in read_text(path).split('\n')]
     try:
         documents = [document for document in yaml.load_all('\n'.join(lines), Loader) if document is not None]
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # constructors of dates and numbers raise the latter
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the last two come from constructors of dates and numbers
         mark = getattr(error, 'problem_mark', None)
         where = f'{path}:{mark.line + 1}' if mark else path
         raise InputError(f'{where} is not YAML: {getattr(error, "problem", None) or error}') from error
@@ -234,12 +232,12 @@ def read_yaml(path) -> dict:
         raise InputError(f'{path} is nested too deeply for YAML') from error
     if not documents or not isinstance(documents[0], dict):
         found = type(documents[0]).__name__ if documents else 'nothing'
-        raise InputError(f'{path} holds {found}; needs YAML with names and values')
+        raise InputError(f'{path} contains {found}; needs YAML with names and values')
     return documents[0]
 
 
 def read_json(path) -> dict:
-    """Return the object of a JSON file."""
+    """Return the object in a JSON file."""
     try:
         document = json.loads(read_text(path))
     except ValueError as error:
@@ -249,12 +247,12 @@ def read_json(path) -> dict:
     except RecursionError as error:
         raise InputError(f'{path} is nested too deeply for JSON') from error
     if not isinstance(document, dict):
-        raise InputError(f'{path} holds {type(document).__name__}; needs a JSON object')
+        raise InputError(f'{path} contains {type(document).__name__}; needs a JSON object')
     return document
 
 
 class Fields:
-    """The fields of a mapping, by any of their names; capitals and underscores do not matter."""
+    """The fields of a mapping, checked as they are read; case and underscores in their names are ignored."""
 
     def __init__(self, path, mapping: dict, within: str = ''):
         self.path, self.within = Path(path), within
@@ -271,11 +269,11 @@ class Fields:
         return InputError(f'{self.path}{f" ({self.within})" if self.within else ""}: {problem}')
 
     def get(self, *names: str, remedy: str = 'add it'):
-        """Return the value of the first of `names` that there is; InputError when there is none."""
+        """Return the value of the first of `names` that exists; InputError with `remedy` if there is none."""
         return self._find(names, remedy)[1]
 
     def numbers(self, *names: str, count: int | None = None, remedy: str = 'add it') -> np.ndarray:
-        """Return a list of numbers as (N,), also where it is a matrix of one row or column."""
+        """Return a list of numbers as (N,); a matrix of one row or one column is accepted."""
         name, value = self._find(names, remedy)
         values = self._array(name, value)
         if max(values.shape, default=0) != values.size or (count is not None and values.size != count):
@@ -283,7 +281,7 @@ class Fields:
         return values.ravel()
 
     def matrix(self, rows: int, columns: int, *names: str, remedy: str = 'add it') -> np.ndarray:
-        """Return a matrix: rows, cols and data; a list of rows; or a flat list of the right length."""
+        """Return a (rows, columns) matrix, written with rows, cols and data, as a list of rows or as one list."""
         name, value = self._find(names, remedy)
         values = self._array(name, value)
         is_flat = values.shape == (rows * columns,)
@@ -305,7 +303,7 @@ class Fields:
         for name in names:
             if name in self:
                 return self._fields[_plain(name)]
-        raise self.error(f'has no {names[0]}, but {self.names or "nothing"}; needs it: {remedy}')
+        raise self.error(f'has no {names[0]}, only {self.names or "nothing"}; needs it: {remedy}')
 
     def _array(self, name: str, value) -> np.ndarray:
         """Return (N,) or (N, M) of a list, a list of rows, or a mapping with rows, cols and data."""
@@ -330,7 +328,7 @@ class Fields:
         values = np.array(rows, np.float64)
         if shape:
             if values.size != math.prod(shape) or (len(shape) == 2 and values.ndim == 2 and values.shape != shape):
-                raise self._wrong(name, f'data of the shape {shape} that rows and cols say', f'shape {values.shape}')
+                raise self._wrong(name, f'data of the shape {shape} of rows and cols', f'shape {values.shape}')
             values = values.reshape(shape)
         return values
 
@@ -340,7 +338,7 @@ class Fields:
         return InputError(f'{self.path}{place} {within}{name} needs {needed}, got {found}')
 
     def _line_of(self, name: str) -> str:
-        """Return ':LINE' of the field, where one line alone begins with its name."""
+        """Return ':LINE' of the field if exactly one line begins with its name, else an empty text."""
         pattern = re.compile(rf'\s*["\']?{re.escape(name)}["\']?\s*:')
         lines = [i for i, line in enumerate(read_text(self.path).split('\n'), 1) if pattern.match(line)]
         return f':{lines[0]}' if len(lines) == 1 else ''

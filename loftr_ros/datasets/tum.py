@@ -9,7 +9,7 @@ import numpy as np
 
 from loftr_ros.datasets.association import nearest_stamps, stamps_in_names
 from loftr_ros.datasets.poses import poses_from_tum, rigid_transform
-from loftr_ros.datasets.sequence import Sequence, made_up_stamps, rate_of
+from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps, rate_of
 from loftr_ros.datasets.text_files import Fields, read_json, read_yaml
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
@@ -17,18 +17,18 @@ from loftr_ros.image_files import image_loader, list_images, read_image, read_ra
 
 logger = logging.getLogger(__name__)
 
-TUM_DEPTH_M = 1 / 5000
-TUM_RATE_HZ = 30.0
-TUM_SIZE = (640, 480)
-TUM_SLACK_NS = 20_000_000
-"""Images, depth and poses of TUM have stamps of their own; the nearest within this belong together."""
+DEPTH_UNIT_M = 1 / 5000
+RATE_HZ = 30.0
+SLACK_NS = 20_000_000
+"""Images, depth and poses have different stamps; the nearest ones within this belong together."""
 
-TUM_CAMERAS = {
+KINECTS = {
     'fr1': (517.3, 516.5, 318.6, 239.5),
     'fr2': (520.9, 521.0, 325.1, 249.7),
     'fr3': (535.4, 539.2, 320.1, 247.6),
 }
-"""Intrinsics (fx, fy, cx, cy) of the three Kinects, from the data set's page, without their small distortion."""
+"""Intrinsics (fx, fy, cx, cy) from the web page of the data set, without the small distortion."""
+KINECT_SIZE = (640, 480)
 
 
 def is_tum(path: Path) -> bool:
@@ -36,39 +36,41 @@ def is_tum(path: Path) -> bool:
 
 
 def read_tum(path: Path, rate_hz: float) -> Sequence:
-    """Either the original (names are stamps, groundtruth.txt) or numbered images with ground_truth.json."""
+    """Read the original data set, or numbered images with their poses in ground_truth.json."""
     files = list_images(path / 'rgb')
     depth_files = list_images(path / 'depth') if (path / 'depth').is_dir() else []
     poses = None
     if (path / 'ground_truth.json').is_file():
         poses = _json_poses(path / 'ground_truth.json', files)
-        stamps_ns = made_up_stamps(len(files), TUM_RATE_HZ)
+        stamps_ns = constant_rate_stamps(len(files), RATE_HZ)
         by_name = {file.stem: file for file in depth_files}
         depth_files = [by_name.get(file.stem) for file in files]
     else:
         files, stamps_ns = stamps_in_names(files, 's')
         if depth_files:
             depth_files, depth_ns = stamps_in_names(depth_files, 's')
-            keep, chosen = nearest_stamps(stamps_ns, depth_ns, TUM_SLACK_NS, path / 'depth', 'depth')
+            keep, chosen = nearest_stamps(stamps_ns, depth_ns, SLACK_NS, path / 'depth', 'depth')
             files, stamps_ns = [files[i] for i in keep], stamps_ns[keep]
             depth_files = [depth_files[i] for i in chosen]
         if (path / 'groundtruth.txt').is_file():
             truth_ns, truth = poses_from_tum(path / 'groundtruth.txt')
-            keep, chosen = nearest_stamps(stamps_ns, truth_ns, TUM_SLACK_NS, path / 'groundtruth.txt', 'pose')
+            keep, chosen = nearest_stamps(stamps_ns, truth_ns, SLACK_NS, path / 'groundtruth.txt', 'pose')
             files, stamps_ns, poses = [files[i] for i in keep], stamps_ns[keep], truth[chosen]
             depth_files = [depth_files[i] for i in keep] if depth_files else []
     has_depth = bool(depth_files) and all(depth_files)
     if depth_files and not has_depth:
-        logger.warning('%s has no depth of %d images, so that none is used', path, depth_files.count(None))
+        logger.warning(
+            '%s has no depth for %d images; the depth of the others is not used', path, depth_files.count(None)
+        )
     return Sequence(
         name=path.name,
         rate_hz=rate_of(stamps_ns, rate_hz),
         stamps_ns=stamps_ns,
         load=(image_loader(files),),
-        camera0=_tum_camera(path, files[0]),
+        camera0=_camera(path, files[0]),
         frame_id0='camera_optical_frame',
         world_from_cam0=poses,
-        load_depth0=(lambda index: _png_depth(depth_files[index])) if has_depth else None,
+        load_depth0=(lambda index: _depth_m(depth_files[index])) if has_depth else None,
     )
 
 
@@ -87,8 +89,8 @@ def _json_poses(path: Path, files: list[Path]) -> np.ndarray:
     return np.stack(poses)
 
 
-def _tum_camera(path: Path, image_file: Path) -> Camera | None:
-    """Return the camera of camera_intrinsics.yaml, or of the Kinect that the folder's name tells, or None."""
+def _camera(path: Path, image_file: Path) -> Camera | None:
+    """Return the camera of camera_intrinsics.yaml, or of the Kinect in the folder's name (fr1, fr2, fr3), or None."""
     own = path / 'camera_intrinsics.yaml'
     height, width = read_image(image_file).shape[:2]
     if own.is_file():
@@ -97,17 +99,17 @@ def _tum_camera(path: Path, image_file: Path) -> Camera | None:
         except InputError as error:
             raise error if str(own) in str(error) else InputError(f'{own}: {error}') from error
     short = path.name.lower().replace('freiburg', 'fr')
-    for name, (fx, fy, cx, cy) in TUM_CAMERAS.items():
-        if name in short and (width, height) == TUM_SIZE:
+    for name, (fx, fy, cx, cy) in KINECTS.items():
+        if name in short and (width, height) == KINECT_SIZE:
             return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], width, height)
         if name in short:
             logger.warning(
-                '%s has images of %dx%d, the camera of %s takes 640x480: it counts as unknown; write %s',
+                '%s has images of %dx%d, but the camera of %s takes 640x480; its intrinsics are not used: write %s',
                 *(path, width, height, name, own),
             )
     return None
 
 
-def _png_depth(path: Path) -> np.ndarray:
+def _depth_m(path: Path) -> np.ndarray:
     depth = read_raw(path, np.uint16, 1, 'depth of TUM RGB-D (PNG with one 16-bit channel)')
-    return depth.astype(np.float32) * np.float32(TUM_DEPTH_M)
+    return depth.astype(np.float32) * np.float32(DEPTH_UNIT_M)
