@@ -1,8 +1,10 @@
-"""Who may import whom (ARCHITECTURE.md), read from the source."""
+"""Who may import whom (ARCHITECTURE.md), read from the source: import statements and names of modules in tables."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'loftr_ros'
@@ -31,61 +33,129 @@ ALLOWED = {
         *('image_files', 'output_files', 'datasets'),
     },
 }
-"""What each part may import of the package. evaluation, ros, commands and cli stand on top; see below."""
+"""What each part may import of the package, beside itself."""
 
-ON_TOP = {'api', 'evaluation', 'ros', 'commands', 'cli'}
+ON_TOP = {'', 'api', 'evaluation', 'ros', 'commands', 'cli'}
+"""Parts that may import all others but those of MAY_IMPORT_TOP; '' is `loftr_ros/__init__.py`."""
+
+MAY_IMPORT_TOP = {
+    'api': {''},
+    'cli': set(),
+    'commands': {'cli'},
+    'ros': {'commands'},
+    'training': {'commands'},
+    'msg': {'ros', 'commands'},
+}
+"""Who may import the parts that a library user does not need."""
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+def module_of(file: Path, root: Path) -> str:
+    parts = file.relative_to(root).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
-def imports(path: Path):
-    """Yield (dotted name, whether it runs at import of the module) for every import of the file."""
-    tree = ast.parse(path.read_text())
-    top_level = {id(node) for node in ast.walk(tree)} - {
-        id(inner)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for inner in ast.walk(function)
-    }
+def imported_names(source: str) -> set[str]:
+    """Return the dotted names that a module imports, anywhere in it.
+
+    A string that names a module ('package.module' or 'package.module:attribute') counts in a table or as an argument of
+    import_module. As an argument of another call it does not: that is a program to start, or a logger.
+    """
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    other = [call for call in calls if getattr(call.func, 'attr', getattr(call.func, 'id', '')) != 'import_module']
+    skipped = {id(argument) for call in other for argument in call.args}
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, id(node) in top_level
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                yield f'{node.module}.{alias.name}', id(node) in top_level
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f'{"." * node.level}{node.module or ""}.{alias.name}' for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            names |= {node.value.partition(':')[0]} if re.fullmatch(r'\w+(\.\w+)+(:\w+)?', node.value) else set()
+    return names
 
 
-FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.py' or path.parent != PACKAGE)
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Return the modules of the package that each of its modules imports; `from package import module` is `module`."""
+    files = {module_of(file, package.parent): file for file in sorted(package.rglob('*.py'))}
+    graph = {}
+    for module, file in files.items():
+        graph[module] = set()
+        for name in imported_names(file.read_text()):
+            while name and name not in files:
+                name = name.rpartition('.')[0]
+            graph[module] |= {name} - {'', module}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return a path of a directed graph that ends where it began, or an empty list."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+GRAPH = import_graph(PACKAGE)
+
+
+def part_of(module: str) -> str:
+    """Return the folder or file of the package that a module belongs to."""
+    return module.split('.')[1] if '.' in module else ''
 
 
 def test_every_import_follows_the_arrows():
     wrong = []
-    for path in FILES:
-        part = part_of(path)
-        for name, _ in imports(path):
-            if not name.startswith('loftr_ros.'):
-                continue
-            target = name.split('.')[1]
-            if part in ALLOWED and target not in ALLOWED[part] | {part}:
-                wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
-            if target in ('commands', 'cli', 'api') and part not in ('commands', 'cli'):
-                wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
-            if target in ('ros', 'training', 'msg') and part not in ('ros', 'commands', target):
-                wrong.append(f'{path.relative_to(PACKAGE)} imports {name}')
+    for module, targets in GRAPH.items():
+        part = part_of(module)
         assert part in ALLOWED or part in ON_TOP, f'{part} is new: give it a place in this table'
+        for target in targets:
+            other = part_of(target)
+            forbidden = part in ALLOWED and other not in ALLOWED[part]
+            if other != part and (forbidden or part not in MAY_IMPORT_TOP.get(other, {part})):
+                wrong.append(f'{module} imports {target}')
     assert not wrong, '\n'.join(wrong)
+
+
+def test_no_imports_form_a_circle():
+    assert not circle(GRAPH), ' imports '.join(circle(GRAPH))
+
+
+def test_the_parts_form_no_circle():
+    parts = {}
+    for module, targets in GRAPH.items():
+        parts.setdefault(part_of(module), set()).update(map(part_of, targets))
+    graph = {part: targets - {part} for part, targets in parts.items()}
+    assert not circle(graph), ' imports '.join(circle(graph))
+
+
+def test_no_import_is_relative():
+    wrong = [file for file in PACKAGE.rglob('*.py') if any(n.startswith('.') for n in imported_names(file.read_text()))]
+    assert not wrong, 'this test reads absolute imports only'
+
+
+def test_a_circle_through_a_table_of_names_is_found(tmp_path):
+    package = tmp_path / 'box'
+    package.mkdir()
+    (package / '__init__.py').write_text("TABLE = {'first': ('box.a:First', 'help')}\n")
+    (package / 'a.py').write_text('def late():\n    from box import b\n')
+    (package / 'b.py').write_text("start('box.a')\nname = 'box.a is no name'\n")
+    assert import_graph(package) == {'box': {'box.a'}, 'box.a': {'box.b'}, 'box.b': set()}
+    assert not circle(import_graph(package))
+    (package / 'b.py').write_text("importlib.import_module('box.a')\n")
+    assert sorted(circle(import_graph(package))[1:]) == ['box.a', 'box.b']
+    (package / 'b.py').write_text('from box import TABLE\n')
+    assert sorted(circle(import_graph(package))[1:]) == ['box', 'box.a', 'box.b']
 
 
 def test_only_the_ros_folder_imports_ros():
     ros = ('rclpy', 'rcl_interfaces', 'sensor_msgs', 'std_msgs', 'geometry_msgs', 'diagnostic_msgs', 'rosgraph_msgs')
     wrong = [
-        f'{path.relative_to(PACKAGE)} imports {name}'
-        for path in FILES
-        for name, _ in imports(path)
-        if name.split('.')[0] in (*ros, 'cv_bridge', 'message_filters') and part_of(path) != 'ros'
+        f'{file.relative_to(PACKAGE)} imports {name}'
+        for file in sorted(PACKAGE.rglob('*.py'))
+        for name in imported_names(file.read_text())
+        if name.split('.')[0] in (*ros, 'cv_bridge', 'message_filters') and file.relative_to(PACKAGE).parts[0] != 'ros'
     ]
     assert not wrong, '\n'.join(wrong)
 

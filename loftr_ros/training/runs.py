@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import yaml
 
-import loftr_ros
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.output_files import writing
 from loftr_ros.training.config import TrainingConfig
@@ -144,7 +143,7 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Return the versions of what trains: package, source (git), torch."""
-    root = Path(loftr_ros.__file__).parents[1]
+    root = Path(__file__).resolve().parents[2]
     return {'git': _git(root), 'torch': str(torch.__version__)}
 
 
