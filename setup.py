@@ -52,8 +52,8 @@ setup(
             'cmake',
         ],
         'train': ['tensorboard', 'h5py'],
-        'dev': ['pytest', 'ruff'],
-        'parity': ['kornia', 'onnx', 'onnxruntime', 'openvino', 'transformers'],
+        'dev': ['h5py', 'pytest', 'ruff'],
+        'parity': ['kornia', 'onnx', 'onnxruntime', 'openvino', 'pycolmap', 'transformers'],
     },
     entry_points={'console_scripts': ['loftr_ros = loftr_ros.cli:main']},
 )

@@ -19,6 +19,7 @@ ALLOWED = {
     'image': {'errors', 'datatypes'},
     'image_files': {'errors', 'image', 'levels'},
     'geometry': {'errors', 'datatypes'},
+    'exports': {'errors', 'datatypes', 'image', 'output_files'},
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
     'datasets': {
         *('errors', 'datatypes', 'geometry', 'image', 'image_files', 'output_files', 'rendering'),
