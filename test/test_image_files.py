@@ -1,4 +1,4 @@
-"""One reader of pictures: pixels as they are in the file, 16 bits in a steady range, hidden and broken files."""
+"""The reader of image files: pixels as they are stored, hidden and broken files, the order of names."""
 
 import struct
 
@@ -9,7 +9,6 @@ import pytest
 from loftr_ros.datasets import open_sequence
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import (
-    image_loader,
     images_below,
     list_images,
     natural_order,
@@ -18,13 +17,10 @@ from loftr_ros.image_files import (
     read_image,
     read_raw,
 )
-from loftr_ros.levels import Levels, check_no_depth
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 32), np.uint8)
 BGR = RNG.integers(0, 256, (24, 32, 3), np.uint8)
-VIEW = cv2.GaussianBlur(RNG.uniform(0, 255, (120, 160)), (0, 0), 3)
-VIEW = (VIEW - VIEW.min()) / np.ptp(VIEW) * 255
 
 
 def jpeg_with_orientation(image, orientation: int) -> bytes:
@@ -105,101 +101,9 @@ def test_names_are_ordered_by_their_numbers_whatever_else_they_hold(tmp_path):
     assert ordered.index('a2.png') < ordered.index('a10.png') and sorted(ordered) == sorted(names)
 
 
-# --- 16 bits -------------------------------------------------------------------------------------------------------
-
-KINDS = {
-    '16 bits': lambda v: v * 257,
-    '12 bits': lambda v: v * 16,
-    '10 bits': lambda v: v * 4,
-    '12 bits, left': lambda v: v * 256,
-    'thermal': lambda v: 29000 + 2 * v,
-    'thermal, 300 counts': lambda v: 21000 + 1.2 * v,
-}
-
-
-@pytest.mark.parametrize('kind', KINDS.values(), ids=KINDS)
-def test_a_picture_keeps_its_grey_levels_whatever_part_of_16_bits_it_fills(kind):
-    image = Levels().to_8_bits(np.rint(kind(VIEW)).astype(np.uint16))
-    assert np.corrcoef(image.ravel(), VIEW.ravel())[0, 1] > 0.999
-    assert len(np.unique(image)) > 150 and np.ptp(image) > 190
-
-
-def test_pictures_of_12_bits_have_the_range_of_12_bits_however_bright_they_are():
-    levels = Levels()
-    for brightness in (0.5, 1.0, 0.7):
-        picture = np.rint(VIEW * 16 * brightness).astype(np.uint16)
-        levels.to_8_bits(picture)
-        assert levels.range == (0, 4095)
-
-
-def test_the_range_stays_when_a_scene_drifts_and_when_a_flash_passes():
-    levels, picture = Levels(), (29000 + 2 * VIEW).astype(np.uint16)
-    before = levels.to_8_bits(picture)
-    kept = levels.range
-    for shift in (5, -5, 20):
-        levels.to_8_bits(picture + np.uint16(shift % 65536) if shift > 0 else picture - np.uint16(-shift))
-    flash = picture.copy()
-    flash[:40] += 3000  # a third of the picture
-    levels.to_8_bits(flash)
-    assert levels.range == kept
-    np.testing.assert_array_equal(levels.to_8_bits(picture), before)
-
-
-def test_the_range_follows_a_scene_that_has_changed_for_good():
-    levels, picture = Levels(), (29000 + 2 * VIEW).astype(np.uint16)
-    levels.to_8_bits(picture)
-    assert len(np.unique(levels.to_8_bits(picture + np.uint16(2000)))) > 150, 'all outside: at once'
-    partly = picture.copy()
-    partly[:40] += 5000
-    levels = Levels()
-    levels.to_8_bits(picture)
-    ranges = []
-    for _ in range(12):
-        levels.to_8_bits(partly)
-        ranges.append(levels.range)
-    assert ranges[0] == ranges[8] and ranges[-1][1] > 34000, 'a third outside: after some pictures'
-
-
-def test_hot_pixels_and_a_black_border_do_not_count():
-    picture = (29000 + 2 * VIEW).astype(np.uint16)
-    picture[5, 5] = 65535
-    picture[:, :30] = 0
-    image = Levels().to_8_bits(picture)
-    assert len(np.unique(image[:, 30:])) > 150 and (image[:, :30] == 0).all() and image[5, 5 + 30] > 0
-
-
-@pytest.mark.parametrize('value', [0, 1, 500, 65535])
-def test_a_picture_of_one_value_becomes_one_grey_value(value):
-    assert len(np.unique(Levels().to_8_bits(np.full((8, 8), value, np.uint16)))) == 1
-
-
-def test_every_frame_of_a_sequence_has_one_mapping_whichever_is_read_first(tmp_path):
-    files = []
-    for number, (low, gain) in enumerate(((29000, 2), (29300, 2), (29100, 1))):
-        files.append(tmp_path / f'{number}.png')
-        cv2.imwrite(str(files[-1]), (low + gain * VIEW).astype(np.uint16))
-    forward, backward = image_loader(files), image_loader(files)
-    images = [forward(i) for i in (0, 1, 2)], [backward(i) for i in (2, 1, 0)][::-1]
-    np.testing.assert_array_equal(*images)
-    # 300 counts brighter in the file is brighter by one and the same step in the picture.
-    step = images[0][1].astype(int) - images[0][0]
-    assert step.min() > 50 and np.ptp(step) <= 1
-
-
-def depth_mm():
-    depth = (800 + 10 * VIEW).astype(np.uint16)
-    depth[:, :20] = 0
-    return depth
-
-
-def test_depth_is_not_taken_for_a_picture(tmp_path):
-    cv2.imwrite(str(tmp_path / 'a.png'), depth_mm())
+def test_depth_is_not_read_as_an_image(tmp_path):
+    depth_mm = np.full((120, 160), 0, np.uint16)
+    depth_mm[:, 20:] = np.linspace(800, 3350, 140)
+    cv2.imwrite(str(tmp_path / 'a.png'), depth_mm)
     with pytest.raises(InputError, match=r'a\.png looks like depth, not like a grey image: .* 12\.5% are 0'):
         read_image(tmp_path / 'a.png')
-
-
-@pytest.mark.parametrize('kind', KINDS.values(), ids=KINDS)
-def test_a_picture_with_a_black_border_is_not_taken_for_depth(kind):
-    picture = np.rint(kind(np.rint(VIEW))).astype(np.uint16)
-    picture[:, :20] = 0
-    check_no_depth(picture, 'it')

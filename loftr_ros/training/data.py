@@ -45,7 +45,7 @@ def find_images(patterns: str) -> list[Path]:
             for file in (images_below(place) if place.is_dir() else [place] if is_image_file(place) else [])
         ]
         if not images:
-            raise InputError(f'{pattern} holds no image ({SUFFIX_LIST}); give a folder or a pattern of files')
+            raise InputError(f'{pattern} contains no image ({SUFFIX_LIST}); needs a folder or a pattern of files')
         found.update(images)
     return sorted(found)
 
