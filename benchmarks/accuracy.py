@@ -35,6 +35,7 @@ from tqdm import tqdm
 from loftr_ros.config import Config
 from loftr_ros.evaluation.baselines import COMPARED, NUM_KEYPOINTS, RATIO, matcher_or_baseline
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
+from loftr_ros.image_files import read_colour
 from loftr_ros.matchers import match_images
 from loftr_ros.runtime import prepare_process
 
@@ -124,7 +125,7 @@ COST_HEADER = (
 def vga_pair(folder: Path) -> list[np.ndarray]:
     """Return leuven 1 and 2 at 640x480."""
     paths = [folder / 'oxford_affine/leuven' / f'img{i}.ppm' for i in (1, 2)]
-    return [cv2.resize(cv2.imread(str(path)), (640, 480), interpolation=cv2.INTER_AREA) for path in paths]
+    return [cv2.resize(read_colour(path), (640, 480), interpolation=cv2.INTER_AREA) for path in paths]
 
 
 def cost(name: str, folder: Path) -> Cost:

@@ -25,6 +25,7 @@ from loftr_ros.evaluation.metrics import (
 )
 from loftr_ros.evaluation.relative_pose import pairs as pairs_of
 from loftr_ros.evaluation.relative_pose import score_pair, summarise
+from loftr_ros.image_files import list_images, read_colour
 
 CORRECT_TRANSFER_PX = 3.0
 CORRECT_DISPARITY_PX = 1.0
@@ -206,7 +207,7 @@ def _kitti(data: Path) -> list[PairSet]:
 def _oxford(data: Path) -> list[PairSet]:
     def pairs(scene: str):
         folder = data / 'oxford_affine' / scene
-        images = [cv2.imread(str(path)) for path in sorted(folder.glob('img*.p?m'))]
+        images = [read_colour(path) for path in list_images(folder)]
         for other in OXFORD_OTHERS:
             yield Pair(f'{scene} 1-{other}', images[0], images[other - 1], np.loadtxt(folder / f'H1to{other}p'))
 
@@ -219,7 +220,7 @@ def _oxford(data: Path) -> list[PairSet]:
 def _motorcycle(data: Path) -> list[PairSet]:
     def pairs():
         folder = data / 'motorcycle_stereo'
-        left, right = (cv2.imread(str(folder / f'motorcycle_{side}.png')) for side in ('left', 'right'))
+        left, right = (read_colour(folder / f'motorcycle_{side}.png') for side in ('left', 'right'))
         yield Pair('motorcycle', left, right, np.load(folder / 'motorcycle_disp.npz')['arr_0'])
 
     return [DisparitySet('Middlebury Motorcycle, stereo', 1, pairs)]

@@ -21,6 +21,7 @@ from loftr_ros.datasets import open_sequence, rendered_drive
 from loftr_ros.datatypes import Camera, Frame
 from loftr_ros.evaluation.relative_pose import pairs as pairs_of
 from loftr_ros.geometry import rotation_from_vector, transform
+from loftr_ros.image_files import read_colour, read_grey
 from loftr_ros.training.homography import panorama_view
 
 LONGER_PX = 640
@@ -124,11 +125,11 @@ def _photographs(images: Path, rng) -> list[View]:
 
 
 def _photograph(path: Path) -> View:
-    size = cv2.imread(str(path)).shape[1::-1]
+    size = read_colour(path).shape[1::-1]
     size = tuple(round(side * LONGER_PX / max(size)) for side in size)
 
     def load():
-        return cv2.resize(cv2.imread(str(path)), size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(read_colour(path), size, interpolation=cv2.INTER_AREA)
 
     return View(f'{path.parent.name}/{path.stem}', load, _camera(size))
 
@@ -184,7 +185,7 @@ def _panorama_pairs(images: Path, rng) -> Iterator[PosePair]:
     size = (480, 640)
     camera = _camera(size[::-1])
     for path in sorted(images.glob('pano_*/*.jpg')):
-        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        grey = read_grey(path)
         for turn_deg in PANORAMA_TURNS_DEG:
             axis = rng.normal(size=3)
             cam0_from_1 = rotation_from_vector(np.deg2rad(turn_deg) * axis / np.linalg.norm(axis))

@@ -114,5 +114,5 @@ def test_photographs_that_are_all_held_back_are_named_as_such(tmp_path):
 
 
 def test_no_weight_at_all_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match='no kind of data has a weight'):
+    with pytest.raises(ConfigError, match='all weights of data are 0'):
         PairDataset(few_photographs(tmp_path, 1, photograph_weight=0.0), 0, 1)

@@ -204,7 +204,7 @@ def test_they_are_a_kind_of_training_data(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match='which is no folder'):
+    with pytest.raises(InputError, match='which is not a folder'):
         open_posed(str(tmp_path / 'nowhere'))
     write(tmp_path / 'plain', '0.png', np.zeros((8, 8), np.uint8))
     with pytest.raises(InputError, match='has no depth and no poses and no camera'):

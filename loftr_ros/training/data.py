@@ -1,4 +1,4 @@
-"""Training pairs of photographs, panoramas, scenes and images with depth, each a function of (seed, index) alone."""
+"""The data set of training pairs: photographs, panoramas, rendered scenes, and images with depth and pose."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from loftr_ros.training.homography import panorama_pair, photograph_pair
 from loftr_ros.training.posed import PosedSet, open_posed, posed_pair
 
 HELD_BACK = 10
-"""One image in so many is kept for validation."""
+"""One image in this many is kept for validation."""
 
 HELD_BACK_SEED = 1 << 31
-"""Added to the seeds of rendered scenes for validation, so that they are no training scenes."""
+"""Added to the seeds of rendered scenes for validation, so that they differ from training scenes."""
 
 TEXTURES_OF_A_SCENE = 12
 
 
 def find_images(patterns: str) -> list[Path]:
-    """Return the image files in folders and below, or of glob patterns, separated by ':'; sorted.
+    """Return the image files in folders and below them, or of glob patterns, separated by ':'; sorted.
 
     Raises:
-        InputError: a folder or pattern holds no image.
+        InputError: a folder or pattern contains no image.
     """
     found = set()
     for pattern in filter(None, patterns.split(':')):
@@ -56,12 +56,12 @@ def is_held_back(path: Path) -> bool:
 
 
 class PairDataset(Dataset):
-    """`length` pairs; item `index` depends on the settings, the seed and the index, not on what was read before.
+    """`length` pairs; item `index` depends only on the settings, the seed and the index.
 
     Args:
-        held_back: take the tenth of the images that training never sees, and other scenes.
+        held_back: use the tenth of the images that is not used for training, and other scenes.
 
-    `left_out` are the photographs and panoramas that could not be read, with the reason; others took their place.
+    `left_out` maps photographs and panoramas that could not be read to the reason; others replace them.
     """
 
     def __init__(self, config: DataConfig, seed: int, length: int, held_back: bool = False):
@@ -77,7 +77,7 @@ class PairDataset(Dataset):
         self.kinds, self.shares = self._mix()
 
     def _mix(self) -> tuple[list[str], np.ndarray]:
-        """Return the kinds of pairs and their shares; a kind that has a weight needs its images."""
+        """Return the kinds of pairs and their shares; ConfigError if a kind with a weight has no images."""
         weights = {
             'photograph': self.config.photograph_weight,
             'panorama': self.config.panorama_weight,
@@ -85,7 +85,7 @@ class PairDataset(Dataset):
             'scene': self.config.scene_weight,
         }
         if not sum(weights.values()):
-            raise ConfigError('no kind of data has a weight; set one of data.*_weight above 0')
+            raise ConfigError('all weights of data are 0; set one of data.*_weight above 0')
         for kind, name, images in (
             ('photograph', 'photographs', self.photographs),
             ('panorama', 'panoramas', self.panoramas),
@@ -105,7 +105,7 @@ class PairDataset(Dataset):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is held back, so that there are no pairs."""
+        """Whether there are no pairs, because no image is held back."""
         return not self.shares.any()
 
     def __len__(self) -> int:
@@ -136,14 +136,14 @@ class PairDataset(Dataset):
         return [part for part in parts if part is not None]
 
     def _scene(self, number: int, rng: np.random.Generator) -> Pair:
-        # Neighbouring numbers share a scene, which takes a second or more to build.
+        # Consecutive numbers share a scene, because building one takes a second or more.
         seed = self.seed * 100_003 + number // self.config.scene.pairs_per_scene + HELD_BACK_SEED * self.held_back
         scene, where = self._build(seed)
         return scenes.scene_pair(scene, self._size, rng, self.config.scene, where)
 
     @functools.cached_property
     def _build(self):
-        """The builder of scenes, which remembers the last two."""
+        """The function that builds scenes; it keeps the last two."""
         return functools.lru_cache(maxsize=2)(self._build_scene)
 
     def _build_scene(self, seed: int):
@@ -154,7 +154,7 @@ class PairDataset(Dataset):
         make = scenes.relief if kind < self.config.scene.rooms + self.config.scene.relief else scenes.boxes
         count = min(TEXTURES_OF_A_SCENE, len(self.photographs))
         chosen = rng.choice(len(self.photographs), count, replace=False) if count else ()
-        # A file that cannot be read leaves a texture less, and none the textures of the furnished room.
+        # Files that cannot be read are skipped; without any texture the scene has those of the furnished room.
         textures = [self._read(self.photographs[i], read_colour) for i in chosen]
         return make(seed, [texture for texture in textures if texture is not None])
 
@@ -163,7 +163,7 @@ class PairDataset(Dataset):
         return self.config.height, self.config.width
 
     def _read_one(self, files: Sequence[Path], read, rng: np.random.Generator) -> np.ndarray:
-        """Return one of the images; which one depends on `rng` and on which of them can be read."""
+        """Return a random image of those that can be read."""
         image = self._read(self._choose(files, rng), read)
         if image is None:
             images = (self._read(files[i], read) for i in rng.permutation(len(files)))
@@ -183,7 +183,7 @@ class PairDataset(Dataset):
         return items[int(rng.integers(len(items)))]
 
     def __getstate__(self):
-        # Scenes and open folders are not sent to workers; each keeps its own.
+        # Scenes and open folders are not sent to workers; each worker has its own.
         return {name: value for name, value in vars(self).items() if name not in ('_build', '_posed_sets')}
 
 

@@ -1,4 +1,4 @@
-"""Pairs from folders of images with depth and poses."""
+"""Training pairs of images with depth and poses: two views that overlap, cropped around a point that both see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loftr_ros.training.homography import sample_view
 from loftr_ros.training.supervision import bilinear, inverse_depth, points_from_depth
 
 ATTEMPTS = 8
-"""Pairs of neighbours that are tried until one overlaps enough."""
+"""Largest number of pairs that are tried until one overlaps enough."""
 
 OVERVIEW_PX = 128
 """Longer side at which the overlap of whole images is measured."""
@@ -35,7 +35,7 @@ def open_posed(patterns: str) -> list[PosedSet]:
         folders = sorted(Path(place) for place in glob.glob(str(Path(pattern).expanduser())))
         folders = [folder for folder in folders if folder.is_dir()]
         if not folders:
-            raise InputError(f'data.posed names {pattern}, which is no folder; give folders with depth and poses')
+            raise InputError(f'data.posed names {pattern}, which is not a folder; needs folders with depth and poses')
         sets += [views for folder in folders for views in datasets.open_posed(folder)]
     return sets
 
@@ -62,7 +62,7 @@ def posed_pair(views: PosedSet, size: tuple[int, int], rng: np.random.Generator,
 def crop_pair(
     view0: View, view1: View, crop0: np.ndarray, crop1: np.ndarray, size: tuple[int, int], tolerance: float
 ) -> Pair:
-    """Return the pair of which image i shows at pixel x what view i shows at inv(crop_i) x (3, 3)."""
+    """Return the pair whose image i shows at pixel x what view i shows at inv(crop_i) x; crops are (3, 3)."""
     sides = []
     for view, crop in ((view0, crop0), (view1, crop1)):
         camera = Camera(crop @ view.matrix, size[1], size[0])
@@ -84,7 +84,7 @@ def _draw(views: PosedSet, rng: np.random.Generator, max_step: int) -> tuple[int
 
 
 def _overview(view0: View, view1: View, tolerance: float) -> np.ndarray:
-    """Return `points01` of the two whole images, reduced to OVERVIEW_PX."""
+    """Return `points01` of the two whole images, resized to OVERVIEW_PX."""
     depths, cameras = [], []
     for view in (view0, view1):
         height, width = view.image.shape
@@ -97,7 +97,7 @@ def _overview(view0: View, view1: View, tolerance: float) -> np.ndarray:
 
 
 def _common_point(points01: np.ndarray, views, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a place in either image, as shares of its size (x, y), that show the same; the centres when none does."""
+    """Return a random point that both images show, as a fraction (x, y) of each size; the centres if there is none."""
     seen = np.argwhere(np.isfinite(points01[..., 0]))
     if not len(seen):
         return np.full(2, 0.5), np.full(2, 0.5)
@@ -110,13 +110,13 @@ def _common_point(points01: np.ndarray, views, rng: np.random.Generator) -> tupl
 
 
 def _crop_matrix(image: tuple[int, int], size: tuple[int, int], share: np.ndarray, rng: np.random.Generator):
-    """Return crop_from_image (3, 3): resized so that a crop of `size` holds half of the image or more of one side.
+    """Return crop_from_image (3, 3), with a scale at which `size` covers at least half of one side of the image.
 
-    The place `share` of the image comes to the middle as far as the image's border allows.
+    The crop is centred on the fraction `share` (x, y) of the image as far as the border allows.
     """
     height, width = size
     cover = max(height / image[0], width / image[1])
-    # As for photographs, at most 1.25 times as large: an enlarged image has no detail to match.
+    # At most 1.25, as for photographs: an enlarged image has no fine detail.
     scale = max(cover, min(cover * 2 ** rng.uniform(0, 1), 1.25))
     resized = scale * np.array(image[::-1])
     left_top = np.clip(share * resized - (width / 2, height / 2), 0, np.maximum(resized - (width, height), 0))
@@ -126,7 +126,7 @@ def _crop_matrix(image: tuple[int, int], size: tuple[int, int], share: np.ndarra
 
 
 def _sample_depth(view: View, camera: Camera, tolerance: float) -> np.ndarray:
-    """Return float32 (H, W), the depth at the pixels of `camera`; 0 where unknown and across the edges of objects."""
+    """Return float32 (H, W), the depth at the pixels of `camera`; 0 where unknown and at depth discontinuities."""
     x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
     places = (rays @ (view.depth_matrix @ np.linalg.inv(camera.matrix)).T)[:, :2]
