@@ -40,3 +40,73 @@ def log_marginals(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor
     log_rows = torch.cat([like.new_zeros(rows), count_columns.log()[None]]) - norm
     log_columns = torch.cat([like.new_zeros(columns), count_rows.log()[None]]) - norm
     return log_rows, log_columns
+
+
+ABSENT = -1e4
+"""Score and log mass of padding: exp(ABSENT) is 0, and ABSENT - ABSENT is no NaN."""
+
+MAX_RANGE = 60.0
+"""Range of scores within which their exponentials and all products of these stay ordinary numbers in float32."""
+
+
+def masked_log_optimal_transport(
+    scores: Tensor, bin_score: Tensor, iterations: int, valid0: Tensor | None = None, valid1: Tensor | None = None
+) -> Tensor:
+    """Return `log_optimal_transport` of batches in which some rows (valid0 (B, L) False) and columns are padding.
+
+    Padding has the value ABSENT or less; all other values are those of the scores without it.
+    """
+    batch, rows, columns = scores.shape
+    if valid0 is None and valid1 is None:
+        log_rows, log_columns = (masses[None] for masses in log_marginals(rows, columns, scores))
+        norm = log_rows[:, :1]
+    else:
+        valid0 = scores.new_ones(batch, rows, dtype=torch.bool) if valid0 is None else valid0
+        valid1 = scores.new_ones(batch, columns, dtype=torch.bool) if valid1 is None else valid1
+        scores = scores.masked_fill(~(valid0[:, :, None] & valid1[:, None]), ABSENT)
+        count0, count1 = valid0.sum(1, keepdim=True).to(scores), valid1.sum(1, keepdim=True).to(scores)
+        norm = -(count0 + count1).clamp(min=1).log()
+        log_rows = torch.cat([torch.where(valid0, norm, ABSENT), count1.clamp(min=1e-30).log() + norm], dim=1)
+        log_columns = torch.cat([torch.where(valid1, norm, ABSENT), count0.clamp(min=1e-30).log() + norm], dim=1)
+    with_bins = bin_score.to(scores).expand(batch, rows + 1, columns + 1).clone()
+    with_bins[:, :rows, :columns] = scores
+    if valid0 is not None:
+        with_bins[:, :rows, columns].masked_fill_(~valid0, ABSENT)
+        with_bins[:, rows, :columns].masked_fill_(~valid1, ABSENT)
+    solve = _scale_in_log_space
+    if not torch.is_grad_enabled() and iterations > 5 and _range(with_bins) < MAX_RANGE:
+        solve = _scale
+    u, v = solve(with_bins, log_rows, log_columns, iterations)
+    return with_bins + u[:, :, None] + v[:, None, :] - norm[:, :, None]
+
+
+def _scale_in_log_space(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: int):
+    u, v = torch.zeros_like(scores[:, :, 0]), torch.zeros_like(scores[:, 0])
+    for _ in range(iterations):
+        u = log_rows - torch.logsumexp(scores + v[:, None, :], dim=2)
+        v = log_columns - torch.logsumexp(scores + u[:, :, None], dim=1)
+    return u, v
+
+
+def _scale(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: int):
+    """Return what `_scale_in_log_space` does, with two matrix products an iteration and no exponential.
+
+    Each row is divided by its largest element before; that of the dustbins keeps every column above zero.
+    """
+    tiny = torch.finfo(scores.dtype).tiny
+    best = scores.amax(2)  # (B, L + 1)
+    kernel = (scores - best[:, :, None]).exp()
+    transposed = kernel.transpose(1, 2).contiguous()
+    mass_rows, mass_columns = log_rows.exp()[..., None], log_columns.exp()[..., None]
+    b = torch.ones_like(scores[:, 0])[..., None]
+    for _ in range(iterations):
+        a = mass_rows / (kernel @ b).clamp(min=tiny)
+        b = mass_columns / (transposed @ a).clamp(min=tiny)
+    return (a[..., 0].log() - best).clamp(min=ABSENT), b[..., 0].log().clamp(min=ABSENT)
+
+
+def _range(scores: Tensor) -> float:
+    """Return the largest difference of scores, padding aside."""
+    present = scores > 0.5 * ABSENT
+    low = torch.where(present, scores, torch.full_like(scores, float('inf'))).amin()
+    return float(torch.where(present, scores, torch.full_like(scores, -float('inf'))).amax() - low)

@@ -84,6 +84,23 @@ EFFICIENT_LOFTR = {
     'rotary_trained_px': 832,
 }
 
+SUPERPOINT = {
+    'widths': (64, 64, 128, 128),
+    'head': 256,
+    'descriptor': 256,
+    'downsample': 'pool',
+    'batch_norm': False,
+    'sampling': 'official',
+}
+
+SUPERGLUE = {
+    'descriptor': 256,
+    'encoder': (32, 64, 128, 256),
+    'layers': ('self', 'cross') * 9,
+    'heads': 4,
+    'sinkhorn_iterations': 100,
+}
+
 LOFTR_PAGE = 'https://github.com/zju3dv/LoFTR (its README links a Google Drive folder)'
 KORNIA = 'https://huggingface.co/kornia/loftr/resolve/main'
 OPTIMAL_TRANSPORT = 'https://huggingface.co/dylanebert/iComMa/resolve/2cf3fd86c19007d4d175c1f47ea347e78701f27d'
@@ -227,7 +244,7 @@ _ENTRIES = (
     Checkpoint(
         name='superpoint_v1',
         matcher='superpoint',
-        network={},
+        network=SUPERPOINT,
         file='superpoint_v1.pth',
         url=f'{MAGIC_LEAP}/superpoint_v1.pth',
         sha256='52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e',
@@ -237,7 +254,7 @@ _ENTRIES = (
     Checkpoint(
         name='superglue_outdoor',
         matcher='superglue',
-        network={},
+        network=SUPERGLUE,
         file='superglue_outdoor.pth',
         url=f'{MAGIC_LEAP}/superglue_outdoor.pth',
         sha256='2f5f5e9bb3febf07b69df633c4c3ff7a17f8af26a023aae2b9303d22339195bd',
@@ -247,7 +264,7 @@ _ENTRIES = (
     Checkpoint(
         name='superglue_indoor',
         matcher='superglue',
-        network={},
+        network=SUPERGLUE,
         file='superglue_indoor.pth',
         url=f'{MAGIC_LEAP}/superglue_indoor.pth',
         sha256='0e710469be25ebe1e2ccf68edcae8b2945b0617c8e7e68412251d9d47f5052b1',

@@ -13,6 +13,8 @@ from loftr_ros.weights.locate import identify, sha256_of
 NETWORKS = {
     'loftr': ('loftr_ros.networks.loftr', 'LoFTR'),
     'efficient_loftr': ('loftr_ros.networks.efficient_loftr', 'EfficientLoFTR'),
+    'superglue': ('loftr_ros.networks.superglue', 'SuperGlue'),
+    'superpoint': ('loftr_ros.networks.superpoint', 'SuperPoint'),
 }
 """Module and class of the network of a matcher."""
 

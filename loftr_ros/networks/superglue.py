@@ -1,0 +1,223 @@
+"""SuperGlue (arXiv 1911.11763): keypoints of two images matched by a graph network and optimal transport."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from loftr_ros.networks.repvgg import fold_batch_norm
+from loftr_ros.networks.sinkhorn import masked_log_optimal_transport
+
+POSITION_SCALE = 0.7
+"""Keypoints are given to the encoder in units of this share of the longer side."""
+
+
+class KeypointSet(NamedTuple):
+    """Keypoints of a batch of images as the network takes them."""
+
+    points: Tensor  # (B, N, 2) x, y [px]
+    scores: Tensor  # (B, N)
+    descriptors: Tensor  # (B, N, D), of length 1
+    valid: Tensor | None = None  # (B, N) bool, False for padding; None: no padding
+
+
+class KeypointMatches(NamedTuple):
+    """The partner of every keypoint; -1 and confidence 0 where it has none."""
+
+    partner0: Tensor  # (B, N0) int64, number of a keypoint of image 1
+    confidence0: Tensor  # (B, N0)
+    partner1: Tensor  # (B, N1) int64, number of a keypoint of image 0
+    confidence1: Tensor  # (B, N1)
+
+
+class SuperGlue(nn.Module):
+    """Keypoint encoder, layers of attention, assignment by Sinkhorn's algorithm (section 3).
+
+    Args:
+        descriptor: length D of the descriptors and of the state of every keypoint.
+        encoder: hidden widths of the keypoint encoder.
+        layers: 'self' or 'cross' for each layer.
+        heads: of the attention.
+        sinkhorn_iterations: of the optimal transport.
+    """
+
+    def __init__(
+        self,
+        descriptor: int = 256,
+        encoder: tuple[int, ...] = (32, 64, 128, 256),
+        layers: tuple[str, ...] = ('self', 'cross') * 9,
+        heads: int = 4,
+        sinkhorn_iterations: int = 100,
+    ):
+        super().__init__()
+        self.layers, self.sinkhorn_iterations = tuple(layers), sinkhorn_iterations
+        self.kenc = KeypointEncoder((3, *encoder, descriptor))
+        self.gnn = nn.Module()
+        self.gnn.layers = nn.ModuleList(AttentionalPropagation(descriptor, heads) for _ in layers)
+        self.final_proj = PointLinear(descriptor, descriptor)
+        self.bin_score = nn.Parameter(torch.tensor(1.0))
+
+    def log_assignment(
+        self, keypoints0: KeypointSet, keypoints1: KeypointSet, size0: tuple[int, int], size1: tuple[int, int]
+    ) -> Tensor:
+        """Return the log of the soft assignment (B, N0 + 1, N1 + 1), the dustbins last. Both images have keypoints.
+
+        Args:
+            size0, size1: (height, width) of the images [px].
+        """
+        valid0, valid1 = keypoints0.valid, keypoints1.valid
+        x0 = keypoints0.descriptors + self.kenc(keypoints0, size0)  # (B, N0, D)
+        x1 = keypoints1.descriptors + self.kenc(keypoints1, size1)
+        # In a layer both images see each other as they were before it.
+        for kind, layer in zip(self.layers, self.gnn.layers, strict=True):
+            if kind == 'self':
+                x0, x1 = x0 + layer(x0, x0, valid0, valid0), x1 + layer(x1, x1, valid1, valid1)
+            else:
+                x0, x1 = x0 + layer(x0, x1, valid0, valid1), x1 + layer(x1, x0, valid1, valid0)
+        x0, x1 = self.final_proj(x0), self.final_proj(x1)
+        # In float32 from here on: hundreds of sums over all keypoints follow.
+        scores = x0.float() @ x1.float().transpose(1, 2) / x0.shape[2] ** 0.5
+        return masked_log_optimal_transport(scores, self.bin_score, self.sinkhorn_iterations, valid0, valid1)
+
+    def match(
+        self,
+        keypoints0: KeypointSet,
+        keypoints1: KeypointSet,
+        size0: tuple[int, int],
+        size1: tuple[int, int],
+        threshold: float = 0.2,
+    ) -> KeypointMatches:
+        """Return the pairs that prefer each other, dustbins aside, with a confidence above `threshold`."""
+        count0, count1 = keypoints0.points.shape[1], keypoints1.points.shape[1]
+        if not count0 or not count1:
+            return _no_matches(keypoints0.scores, keypoints1.scores)
+        assignment = self.log_assignment(keypoints0, keypoints1, size0, size1)[:, :-1, :-1]
+        best0, partner0 = assignment.max(2)
+        partner1 = assignment.argmax(1)
+        number0 = torch.arange(count0, device=partner0.device)
+        found = (partner1.gather(1, partner0) == number0) & (best0.exp() > threshold)
+        if keypoints0.valid is not None:
+            found &= keypoints0.valid
+        if keypoints1.valid is not None:
+            found &= keypoints1.valid.gather(1, partner0)
+        matches = _no_matches(keypoints0.scores, keypoints1.scores)
+        batch, index0 = found.nonzero(as_tuple=True)
+        index1, confidence = partner0[batch, index0], best0[batch, index0].exp()
+        matches.partner0[batch, index0], matches.partner1[batch, index1] = index1, index0
+        matches.confidence0[batch, index0] = confidence
+        matches.confidence1[batch, index1] = confidence
+        return matches
+
+    @torch.no_grad()
+    def prepare_for_inference(self) -> SuperGlue:
+        """Fold the batch norms into the linear maps before them, in place; return the network."""
+        for mlp in [self.kenc.encoder, *(layer.mlp for layer in self.gnn.layers)]:
+            for place, norm in enumerate(mlp):
+                if isinstance(norm, PointNorm):
+                    linear = mlp[place - 1]
+                    weight, bias = fold_batch_norm(linear.weight[..., None], norm)
+                    gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+                    linear.weight.copy_(weight[..., 0])
+                    linear.bias.copy_(bias + gain * linear.bias)
+                    mlp[place] = nn.Identity()
+        return self
+
+
+class PointLinear(nn.Conv1d):
+    """A linear map of every point (..., I) -> (..., O), with the weight (O, I, 1) of the published files."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight[..., 0], self.bias)
+
+
+class PointNorm(nn.BatchNorm1d):
+    """Batch normalisation over the points (B, N, C) of all images."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        if not self.training or valid is None:
+            return super().forward(x.flatten(0, 1)).view_as(x)
+        # Padding has no part in the statistics.
+        result = torch.zeros_like(x)
+        result[valid] = super().forward(x[valid]).to(x)
+        return result
+
+
+class PointMlp(nn.Sequential):
+    """Linear maps with batch norm and ReLU between them."""
+
+    def __init__(self, widths: tuple[int, ...]):
+        layers = []
+        for inputs, outputs in itertools.pairwise(widths[:-1]):
+            layers += [PointLinear(inputs, outputs), PointNorm(outputs), nn.ReLU()]
+        super().__init__(*layers, PointLinear(*widths[-2:]))
+        nn.init.zeros_(self[-1].bias)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        for layer in self:
+            x = layer(x, valid) if isinstance(layer, PointNorm) else layer(x)
+        return x
+
+
+class KeypointEncoder(nn.Module):
+    """Position and score of a keypoint as a vector that is added to its descriptor (eq. 2)."""
+
+    def __init__(self, widths: tuple[int, ...]):
+        super().__init__()
+        self.encoder = PointMlp(widths)
+
+    def forward(self, keypoints: KeypointSet, size: tuple[int, int]) -> Tensor:
+        """Return (B, N, D)."""
+        height, width = size
+        centre = keypoints.points.new_tensor([width / 2, height / 2])
+        places = (keypoints.points - centre) / (POSITION_SCALE * max(size))
+        values = torch.cat([places, keypoints.scores[..., None]], dim=2)
+        return self.encoder(values.to(keypoints.descriptors), keypoints.valid)
+
+
+class AttentionalPropagation(nn.Module):
+    """The change of every point by the message that it gathers from the points of a source (eq. 3)."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.attn = MultiHeadedAttention(channels, heads)
+        self.mlp = PointMlp((2 * channels, 2 * channels, channels))
+
+    def forward(self, x: Tensor, source: Tensor, valid: Tensor | None, source_valid: Tensor | None) -> Tensor:
+        """Return (B, N, C) for `x` (B, N, C) and `source` (B, M, C)."""
+        return self.mlp(torch.cat([x, self.attn(x, source, source_valid)], dim=2), valid)
+
+
+class MultiHeadedAttention(nn.Module):
+    """Soft-max attention (eq. 4 and 5). Channel d * heads + h belongs to head h, as in the published files."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.merge = PointLinear(channels, channels)
+        self.proj = nn.ModuleList(PointLinear(channels, channels) for _ in range(3))
+
+    def forward(self, x: Tensor, source: Tensor, source_valid: Tensor | None) -> Tensor:
+        """Return the message (B, N, C) from `source` (B, M, C) to `x` (B, N, C); padding sends nothing."""
+        query, key, value = (
+            proj(points).unflatten(2, (-1, self.heads)).permute(0, 3, 1, 2)  # (B, heads, N, C / heads)
+            for proj, points in zip(self.proj, (x, source, source), strict=True)
+        )
+        mask = None
+        if source_valid is not None:
+            # An image without any keypoint would give NaN; what it sends instead reaches no valid pair.
+            mask = (source_valid | ~source_valid.any(1, keepdim=True))[:, None, None]
+        message = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.merge(message.permute(0, 2, 3, 1).flatten(2))  # (B, N, C)
+
+
+def _no_matches(scores0: Tensor, scores1: Tensor) -> KeypointMatches:
+    partner0, partner1 = (torch.full_like(scores, -1, dtype=torch.int64) for scores in (scores0, scores1))
+    confidence0, confidence1 = (torch.zeros_like(scores, dtype=torch.float32) for scores in (scores0, scores1))
+    return KeypointMatches(partner0, confidence0, partner1, confidence1)
