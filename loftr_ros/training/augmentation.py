@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from loftr_ros.training.batch import Pair
+from loftr_ros.training.batch import UNKNOWN, Pair
 
 
 def change_light(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -50,13 +50,24 @@ def _motion_kernel(length_px: float, angle: float) -> np.ndarray:
 
 
 def paste_occluders(pair: Pair, rng: np.random.Generator, most: int = 3) -> Pair:
-    """Return the pair with up to `most` things pasted into each image; what they hide is NaN in both maps."""
+    """Return the pair with up to `most` things pasted into each image; what they hide is NaN in both maps.
+
+    Their own corners are keypoints for nobody: labels become UNKNOWN there.
+    """
     image0, mask0 = _occlude(pair.image0, rng, int(rng.integers(most + 1)))
     image1, mask1 = _occlude(pair.image1, rng, int(rng.integers(most + 1)))
     points01, points10 = pair.points01.copy(), pair.points10.copy()
     points01[mask0 | _lands_on(points01, mask1)] = np.nan
     points10[mask1 | _lands_on(points10, mask0)] = np.nan
-    return Pair(image0, image1, points01, points10)
+    keypoints0, keypoints1 = _without(pair.keypoints0, mask0), _without(pair.keypoints1, mask1)
+    return Pair(image0, image1, points01, points10, keypoints0, keypoints1)
+
+
+def _without(keypoints: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
+    if keypoints is None:
+        return None
+    reach = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8))
+    return np.where(reach > 0, np.int8(UNKNOWN), keypoints)
 
 
 def _occlude(image: np.ndarray, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

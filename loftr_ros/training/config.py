@@ -74,6 +74,7 @@ class DataConfig(Checked):
     panorama_weight: float = setting(0.1, 'share of views of panoramas', minimum=0)
     scene_weight: float = setting(0.5, 'share of rendered scenes', minimum=0)
     posed_weight: float = setting(0.0, 'share of images with depth and poses', minimum=0)
+    shape_weight: float = setting(0.0, 'share of drawn shapes with known corners, for a detector', minimum=0)
     width: int = setting(160, 'width of the training images [px]', minimum=32)
     height: int = setting(160, 'height of the training images [px]', minimum=32)
     light_change: float = setting(0.7, 'strength of changes of light, blur and noise; 0 = none', minimum=0, maximum=2)
@@ -98,6 +99,10 @@ class OptimizerConfig(Checked):
     subpixel_weight: float = setting(0.25, 'weight of stage 2 of Efficient LoFTR', minimum=0)
     fine_matches: int = setting(48, 'most true coarse matches of a pair that are refined', minimum=1)
     fine_every: int = setting(1, 'one pair in so many of a process has a fine loss, the costly half', minimum=1)
+    descriptor_weight: float = setting(
+        1.0, 'weight of the descriptor loss of SuperPoint; 0 trains the detector alone', minimum=0
+    )
+    descriptor_points: int = setting(128, 'most points of a pair at which descriptors are compared', minimum=2)
     final_rate: float = setting(0.0, 'learning rate of the last step, as a share of the largest', minimum=0, maximum=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import glob
 import hashlib
@@ -20,6 +21,7 @@ from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import DataConfig
 from loftr_ros.training.homography import panorama_pair, photograph_pair
 from loftr_ros.training.posed import PosedSet, open_posed, posed_pair
+from loftr_ros.training.shapes import shape_image
 
 HELD_BACK = 10
 """One image in this many is kept for validation."""
@@ -83,6 +85,7 @@ class PairDataset(Dataset):
             'panorama': self.config.panorama_weight,
             'posed': self.config.posed_weight,
             'scene': self.config.scene_weight,
+            'shape': self.config.shape_weight,
         }
         if not sum(weights.values()):
             raise ConfigError('all weights of data are 0; set one of data.*_weight above 0')
@@ -116,7 +119,7 @@ class PairDataset(Dataset):
         pair = getattr(self, f'_{rng.choice(self.kinds, p=self.shares)}')(index, rng)
         pair = paste_occluders(pair, rng, self.config.occluders)
         image0, image1 = (change_light(image, rng, self.config.light_change) for image in (pair.image0, pair.image1))
-        pair = Pair(image0, image1, pair.points01, pair.points10)
+        pair = dataclasses.replace(pair, image0=image0, image1=image1)
         return _swapped(pair) if rng.random() < 0.5 else pair
 
     def _photograph(self, _number: int, rng: np.random.Generator) -> Pair:
@@ -158,6 +161,10 @@ class PairDataset(Dataset):
         textures = [self._read(self.photographs[i], read_colour) for i in chosen]
         return make(seed, [texture for texture in textures if texture is not None])
 
+    def _shape(self, _number: int, rng: np.random.Generator) -> Pair:
+        drawing = shape_image(tuple(2 * side for side in self._size), rng)
+        return photograph_pair(drawing.image, self._size, rng, self.config.homography, drawing.keypoints)
+
     @property
     def _size(self) -> tuple[int, int]:
         return self.config.height, self.config.width
@@ -188,4 +195,4 @@ class PairDataset(Dataset):
 
 
 def _swapped(pair: Pair) -> Pair:
-    return Pair(pair.image1, pair.image0, pair.points10, pair.points01)
+    return Pair(pair.image1, pair.image0, pair.points10, pair.points01, pair.keypoints1, pair.keypoints0)

@@ -7,17 +7,22 @@ import numpy as np
 
 from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.image import pixel_from_fraction, scale_points
-from loftr_ros.training.batch import Pair
+from loftr_ros.training.batch import UNKNOWN, Pair
 from loftr_ros.training.config import HomographyConfig, PanoramaConfig
 
 # --- Photographs ----------------------------------------------------------------------------------------------------
 
 
 def photograph_pair(
-    photograph: np.ndarray, size: tuple[int, int], rng: np.random.Generator, config: HomographyConfig
+    photograph: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    config: HomographyConfig,
+    keypoints: np.ndarray | None = None,
 ) -> Pair:
     """Return two views of `size` (height, width) of a uint8 (H, W) photograph, each sampled from it once.
 
+    With `keypoints` (N, 2) of the photograph [px] both views get labels.
     What one view sees beyond the border of the other is photograph, not black; beyond the photograph itself is NaN.
     """
     photo_from_0 = _random_crop(photograph.shape, size, rng)
@@ -29,7 +34,30 @@ def photograph_pair(
     points10 = homography_points(np.linalg.inv(image1_from_0), size, size)
     points01[~inside0] = np.nan
     points10[~inside1] = np.nan
-    return Pair(image0, image1, points01, points10)
+    if keypoints is None:
+        return Pair(image0, image1, points01, points10)
+    labels = (
+        keypoint_labels(keypoints, matrix, inside)
+        for matrix, inside in ((photo_from_0, inside0), (photo_from_1, inside1))
+    )
+    return Pair(image0, image1, points01, points10, *labels)
+
+
+def keypoint_labels(keypoints: np.ndarray, photo_from_view: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return int8 (H, W): 1 at the pixels of a view nearest to `keypoints` (N, 2) of the photograph, elsewhere 0.
+
+    Args:
+        inside: (H, W) bool, where the view shows the photograph; UNKNOWN elsewhere.
+    """
+    labels = np.where(inside, np.int8(0), np.int8(UNKNOWN))
+    warped = np.column_stack([keypoints, np.ones(len(keypoints))]) @ np.linalg.inv(photo_from_view).T
+    warped = warped[warped[:, 2] > 0]
+    x, y = np.rint(warped[:, :2] / warped[:, 2:]).astype(int).T
+    height, width = labels.shape
+    seen = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    x, y = x[seen], y[seen]
+    labels[y, x] = np.where(labels[y, x] == UNKNOWN, np.int8(UNKNOWN), np.int8(1))
+    return labels
 
 
 def random_homography(size: tuple[int, int], rng: np.random.Generator, config: HomographyConfig) -> np.ndarray:

@@ -26,7 +26,8 @@ from loftr_ros.training.data import HELD_BACK, PairDataset
 from loftr_ros.training.distributed import Processes, join_batch_norms
 from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.runs import RunFolder
-from loftr_ros.training.step import MatchCount, StepOutput, TrainingStep, count_matches
+from loftr_ros.training.step import MatchCount, StepOutput
+from loftr_ros.training.steps import make_step
 from loftr_ros.weights import Checkpoint, find, load_into, load_state
 from loftr_ros.weights.convert import build_network
 
@@ -76,7 +77,7 @@ class Trainer:
         self.network = self._make_network(checkpoint)
         self.optimizer = _optimizer(self.network, config.optimizer)
         self._resume()
-        self.module = TrainingStep(self.network, config.optimizer)
+        self.module = make_step(checkpoint.matcher, self.network, config.optimizer)
         self.forward = self._wrap()
         count = config.steps * config.batch
         self.dataset = PairDataset(config.data, config.seed, count) if dataset is None else dataset
@@ -162,13 +163,14 @@ class Trainer:
 
     def _report(self, output: StepOutput, rate: float, norm: float, bar: tqdm) -> None:
         # Losses of the processes are sums over a common count: their mean is the loss of the joined batch.
-        own = [output.loss.detach(), output.coarse, output.fine, output.found, output.right]
+        own = [output.loss.detach(), output.found, output.right, *output.terms.values()]
         values = self.processes.mean(torch.tensor([float(value) for value in own], dtype=torch.float64), self.device)
-        loss, coarse, fine, found, right = values.tolist()
+        loss, found, right, *terms = values.tolist()
         precision = right / found if found else 0.0
         self.run_folder.log(
-            self.step, loss=loss, coarse=coarse, fine=fine, precision=precision, learning_rate=rate, gradient_norm=norm
-        )
+            self.step, loss=loss, **dict(zip(output.terms, terms, strict=True)), precision=precision,
+            learning_rate=rate, gradient_norm=norm,
+        )  # fmt: skip
         bar.update()
         bar.set_postfix(loss=f'{loss:.3f}', precision=f'{precision:.2f}', best=f'{max(self.best, 0):.3f}')
 
@@ -211,7 +213,7 @@ class Trainer:
         )
         total = MatchCount(0, 0, 0, 0)
         for batch in loader:
-            total = total.plus(count_matches(self.network, batch.to(self.device)))
+            total = total.plus(self.module.count_matches(batch.to(self.device)))
         self._note_left_out(getattr(self.validation, 'left_out', {}))
         mean = self.processes.mean(torch.tensor(total, dtype=torch.float64), self.device)
         total = MatchCount(*(mean * size).round().long().tolist())

@@ -23,8 +23,6 @@ LOG = logging.getLogger(__name__)
 STATE = ('step', 'best', 'network', 'optimizer', 'random', 'network_signature')
 """What last.pt holds."""
 
-FIELDS = ('step', 'loss', 'coarse', 'fine', 'precision', 'learning_rate', 'gradient_norm')
-
 
 class RunFolder:
     """Files of one run.
@@ -68,7 +66,7 @@ class RunFolder:
 
     def log(self, step: int, **values: float) -> None:
         """Append a row to log.csv and TensorBoard."""
-        self._append('log.csv', FIELDS, {'step': step, **values})
+        self._append('log.csv', ('step', *values), {'step': step, **values})
 
     def log_validation(self, step: int, **values: float) -> None:
         self._append('validation.csv', ('step', *values), {'step': step, **values})

@@ -49,8 +49,7 @@ class StepOutput(NamedTuple):
     """Loss of a batch, to be minimised, its terms, and the coarse matches that it led to."""
 
     loss: Tensor
-    coarse: Tensor
-    fine: Tensor
+    terms: dict[str, Tensor]  # parts of the loss by name, for the log
     found: Tensor  # () coarse matches of sufficient confidence
     right: Tensor  # () of them, those within a cell of the truth
 
@@ -80,7 +79,7 @@ class TrainingStep(nn.Module):
         compute = self._efficient_loftr if isinstance(self.network, EfficientLoFTR) else self._loftr
         log_confidence, coarse, fine = compute(batch, truth, counts.to(batch.image0))
         found, right = coarse_precision(log_confidence.detach(), batch.points01, batch.image1.shape[3] // CELL)
-        return StepOutput(coarse + fine, coarse.detach(), fine.detach(), found, right)
+        return StepOutput(coarse + fine, {'coarse': coarse.detach(), 'fine': fine.detach()}, found, right)
 
     def _efficient_loftr(self, batch: PairBatch, truth: Truth, counts: Tensor):
         output = self.network.training_output(batch.image0, batch.image1, *truth.picked)
@@ -102,6 +101,10 @@ class TrainingStep(nn.Module):
             coarse = self._coarse_loss()(log_confidence, truth.coarse.match, count=counts[0])
         fine = losses.fine_l2(output.refinement, truth.fine, relative=True, count=counts[2])
         return log_confidence, coarse, self.config.fine_weight * fine
+
+    def count_matches(self, batch: PairBatch) -> MatchCount:
+        """Return how well the network, in eval mode, matches a batch."""
+        return count_matches(self.network, batch)
 
     def _coarse_loss(self) -> Callable:
         return losses.coarse_focal if self.config.coarse_loss == 'focal' else losses.coarse_nll

@@ -1,0 +1,23 @@
+"""The training step of each network, by the name of its matcher."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from torch import nn
+
+from loftr_ros.training.config import OptimizerConfig
+
+STEPS = {
+    'loftr': 'loftr_ros.training.step:TrainingStep',
+    'efficient_loftr': 'loftr_ros.training.step:TrainingStep',
+    'superpoint': 'loftr_ros.training.superpoint:SuperPointStep',
+}
+"""Matcher -> 'module:class'. A step is a module made of the network and OptimizerConfig with `truth(batch, seeds)`,
+`forward(batch, truth, counts) -> StepOutput` and `count_matches(batch) -> MatchCount`."""
+
+
+def make_step(matcher: str, network: nn.Module, config: OptimizerConfig) -> nn.Module:
+    """Return the training step of a network."""
+    module, _, attribute = STEPS[matcher].partition(':')
+    return getattr(import_module(module), attribute)(network, config)
