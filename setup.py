@@ -22,6 +22,7 @@ setup(
         'mcap>=1.2',
         'numpy>=1.21',
         'opencv-python-headless>=4.5',
+        'pooch>=1.6',
         'poselib>=2.0.5',
         'PyYAML',
         'rosbags>=0.11',

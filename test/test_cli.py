@@ -112,6 +112,7 @@ def test_doctor_names_a_missing_package_and_fails_where_the_node_needs_it(packag
         ('1.9.9', '1.10', 1, 'MISSING: 1.9.9 is too old'),
         ('1.10', '1.10', 0, ' 1.10'),
         ('2.13.0+cpu', '2.1', 0, ' 2.13.0+cpu'),
+        ('v1.9.0', '1.6', 0, ' v1.9.0'),
     ],
 )
 def test_doctor_compares_versions_by_their_numbers(version, oldest, status, words, only_packages, monkeypatch, capsys):

@@ -19,6 +19,7 @@ PACKAGES = (
     ('poselib', 'poselib', '2.0.5', 'the relative pose', True, REQUIREMENTS),
     ('matplotlib', 'matplotlib', '3.5', 'plots', False, 'pip install matplotlib'),
     ('tqdm', 'tqdm', '4.57', 'progress bars', False, 'pip install tqdm'),
+    ('pooch', 'pooch', '1.6', '`loftr_ros weights get`', False, 'pip install pooch'),
     ('rosbags', 'rosbags', '0.11', 'reading bags', False, 'pip install rosbags'),
     ('mcap', 'mcap', '1.2', 'reading bags of the storage mcap', False, 'pip install mcap'),
 )
@@ -58,8 +59,8 @@ def _report_package(module: str, distribution: str, oldest: str, purpose: str, n
 
 
 def _numbers(version: str) -> list[int]:
-    """Return the leading numbers of a version: [2, 13, 0] of 2.13.0+cpu."""
-    return [int(number) for number in re.match(r'[\d.]*', version)[0].split('.') if number]
+    """Return the leading numbers of a version: [2, 13, 0] of 2.13.0+cpu, [1, 9, 0] of v1.9.0."""
+    return [int(number) for number in re.match(r'v?([\d.]*)', version)[1].split('.') if number]
 
 
 def _report_device() -> None:
