@@ -315,15 +315,7 @@ def load(path: str | Path, config: Config | None = None, node: str = NODE_NAME) 
     Raises:
         ConfigError: the file cannot be read, has another form, no section that applies, or a value that is refused.
     """
-    import yaml
-
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'cannot read the parameter file {path}: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path} is not valid YAML: {error}') from error
-    sections = list(_sections(document, ''))
+    sections = list(_sections(read_yaml(path), ''))
     if not sections:
         raise ConfigError(f'{path} must hold "/**:" with "ros__parameters:" inside, as ROS parameter files do')
     own = [values for name, values in sections if name.rpartition('/')[2] in (node, '*', '**')]
@@ -334,12 +326,24 @@ def load(path: str | Path, config: Config | None = None, node: str = NODE_NAME) 
     for values in own:
         if not isinstance(values, dict):
             raise ConfigError(f'{path} has {values!r} under "ros__parameters:"; needs names and values')
-        flat = dict(_flat_items(values, ''))
+        flat = dict(dotted_items(values))
         try:
             config = override(config, {name: v for name, v in flat.items() if name.split('.')[0] not in ROS_OWN})
         except ConfigError as error:
             raise ConfigError(f'{path}: {error}') from error
     return config
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Return the document of a YAML file; ConfigError if it cannot be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ConfigError(f'cannot read the parameter file {path}: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path} is not valid YAML: {error}') from error
 
 
 def _sections(document, name: str) -> Iterator[tuple[str, Any]]:
@@ -351,10 +355,11 @@ def _sections(document, name: str) -> Iterator[tuple[str, Any]]:
             yield from _sections(value, f'{name}/{key}'.replace('//', '/'))
 
 
-def _flat_items(values: Mapping, prefix: str) -> Iterator[tuple[str, Any]]:
+def dotted_items(values: Mapping, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each entry of nested mappings."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat_items(value, f'{prefix}{name}.')
+            yield from dotted_items(value, f'{prefix}{name}.')
         else:
             yield f'{prefix}{name}', value
 

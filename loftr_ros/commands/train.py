@@ -1,6 +1,6 @@
-"""Train a network on photographs, panoramas and rendered scenes; the same command goes on where it stopped.
+"""Train a network on photographs, panoramas, rendered scenes or depth; the same command resumes a stopped run.
 
-The file holds `name`, `network` (`matcher` and arguments of the network's constructor) and settings of
+The file contains `name`, `network` (`matcher` and arguments of the network's constructor) and settings of
 loftr_ros/training/config.py; config/train/ has examples. Several GPUs:
 `torchrun --nproc-per-node N -m loftr_ros.cli train CONFIG -o FOLDER`.
 """
@@ -8,7 +8,6 @@ loftr_ros/training/config.py; config/train/ has examples. Several GPUs:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from loftr_ros import config
 from loftr_ros.commands.options import add_set_argument
@@ -30,7 +29,7 @@ def run(options) -> int:
     checkpoint, settings = read(options.config, options.assignments)
     path = train(checkpoint, settings, options.output, progress=not options.quiet)
     if path is None:
-        print(f'stopped; the same command goes on from {options.output / "last.pt"}')
+        print(f'stopped; the same command resumes from {options.output / "last.pt"}')
         return 0
     print(f'wrote {path}; use it with matcher.name={checkpoint.matcher} matcher.weights={path}')
     return 0
@@ -38,20 +37,13 @@ def run(options) -> int:
 
 def read(path: Path, assignments: list[str]):
     """Return the Checkpoint and the TrainingConfig that a file and `--set` describe."""
-    import yaml
-
     from loftr_ros.training.config import TrainingConfig
     from loftr_ros.weights import Checkpoint
 
-    try:
-        document = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'cannot read {path}: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path} is not valid YAML: {error}') from error
+    document = config.read_yaml(path)
     network = document.get('network') if isinstance(document, dict) else None
     if not isinstance(network, dict) or 'matcher' not in network:
-        raise ConfigError(f'{path} must hold "network:" with "matcher: efficient_loftr" or "matcher: loftr" inside')
+        raise ConfigError(f'{path} needs "network:" with "matcher: efficient_loftr" or "matcher: loftr" inside')
     network = {name: _tuples(value) for name, value in network.items()}
     checkpoint = Checkpoint(
         name=str(document.get('name', path.stem)),
@@ -61,16 +53,8 @@ def read(path: Path, assignments: list[str]):
         note=str(document.get('note', '')),
     )
     about = ('name', 'licence', 'note', 'network', 'versions')
-    values = dict(_flat({name: value for name, value in document.items() if name not in about}))
+    values = dict(config.dotted_items({name: value for name, value in document.items() if name not in about}))
     return checkpoint, config.parse(config.override(TrainingConfig(), values), assignments)
-
-
-def _flat(values: dict[str, Any], prefix: str = ''):
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f'{prefix}{name}.')
-        else:
-            yield f'{prefix}{name}', value
 
 
 def _tuples(value):
