@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 
@@ -28,20 +29,8 @@ def read_euroc(path: Path, rate_hz: float) -> Sequence:
     """Read the distorted images, whose names are stamps [ns]; the poses are those of the camera, not of the body."""
     root = path if (path / 'cam0').is_dir() else path / 'mav0'
     folders = [root / name for name in ('cam0', 'cam1') if (root / name / 'sensor.yaml').is_file()]
-    files = [list_images(f / 'data' if (f / 'data').is_dir() else f) for f in folders]
-    named = [stamps_in_names(side, 'ns') for side in files]
-    files, stamps_ns = [side for side, _ in named], named[0][1]
-    if len(files) == 2:  # either camera may have dropped frames
-        _, index0, index1 = np.intersect1d(stamps_ns, named[1][1], return_indices=True)
-        files, stamps_ns = [[files[0][i] for i in index0], [files[1][i] for i in index1]], stamps_ns[index0]
-        if not len(stamps_ns):
-            raise InputError(f'{root} has no image name that cam0 and cam1 share; needs images with the same stamps')
-        left_out = sum(len(side) for side, _ in named) - 2 * len(stamps_ns)
-        if left_out:
-            logger.warning(
-                '%s: %d images are left out because the other camera has no image with their stamp', path, left_out
-            )
-    calibrations = [read_calibration(f / 'sensor.yaml') for f in folders]
+    files, stamps_ns = _synchronized_images(folders)
+    calibrations = [read_calibration(folder / 'sensor.yaml') for folder in folders]
     truth = root / 'state_groundtruth_estimate0' / 'data.csv'
     poses = None
     if truth.is_file():
@@ -52,3 +41,22 @@ def read_euroc(path: Path, rate_hz: float) -> Sequence:
         poses = body_poses[nearest] @ calibrations[0].rig_from_cam
         stamps_ns, files = stamps_ns[keep], [[side[i] for i in keep] for side in files]
     return calibrated_sequence(path.name, rate_hz, stamps_ns, files, calibrations, poses)
+
+
+def _synchronized_images(folders: list[Path]) -> tuple[list[list[Path]], np.ndarray]:
+    """Return the images of each camera that have the stamp of one in all cameras, and these stamps (N,) [ns]."""
+    sides = []
+    for folder in folders:
+        data = folder / 'data'
+        sides.append(stamps_in_names(list_images(data if data.is_dir() else folder), 'ns'))
+    stamps_ns = functools.reduce(np.intersect1d, [stamps for _, stamps in sides])
+    if not len(stamps_ns):
+        names = ' and '.join(folder.name for folder in folders)
+        raise InputError(f'{folders[0].parent} has no image name that {names} share; needs images with the same stamps')
+    left_out = sum(len(stamps) - len(stamps_ns) for _, stamps in sides)
+    if left_out:
+        logger.warning(
+            '%s: %d images are left out because the other camera has no image with their stamp',
+            *(folders[0].parent, left_out),
+        )
+    return [[files[i] for i in np.searchsorted(stamps, stamps_ns)] for files, stamps in sides], stamps_ns

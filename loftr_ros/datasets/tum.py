@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,43 +36,65 @@ def is_tum(path: Path) -> bool:
     return (path / 'rgb').is_dir()
 
 
+class _Images(NamedTuple):
+    files: list[Path]
+    stamps_ns: np.ndarray
+    depth_files: list[Path | None]
+    poses: np.ndarray | None = None
+
+    def select(self, keep: np.ndarray, **others) -> _Images:
+        """Return the images of these indices, with other fields replaced."""
+        selected = _Images([self.files[i] for i in keep], self.stamps_ns[keep], [self.depth_files[i] for i in keep])
+        return selected._replace(**others)
+
+
 def read_tum(path: Path, rate_hz: float) -> Sequence:
     """Read the original data set, or numbered images with their poses in ground_truth.json."""
-    files = list_images(path / 'rgb')
-    depth_files = list_images(path / 'depth') if (path / 'depth').is_dir() else []
-    poses = None
-    if (path / 'ground_truth.json').is_file():
-        poses = _json_poses(path / 'ground_truth.json', files)
-        stamps_ns = constant_rate_stamps(len(files), RATE_HZ)
-        by_name = {file.stem: file for file in depth_files}
-        depth_files = [by_name.get(file.stem) for file in files]
-    else:
-        files, stamps_ns = stamps_in_names(files, 's')
-        if depth_files:
-            depth_files, depth_ns = stamps_in_names(depth_files, 's')
-            keep, chosen = nearest_stamps(stamps_ns, depth_ns, SLACK_NS, path / 'depth', 'depth')
-            files, stamps_ns = [files[i] for i in keep], stamps_ns[keep]
-            depth_files = [depth_files[i] for i in chosen]
-        if (path / 'groundtruth.txt').is_file():
-            truth_ns, truth = poses_from_tum(path / 'groundtruth.txt')
-            keep, chosen = nearest_stamps(stamps_ns, truth_ns, SLACK_NS, path / 'groundtruth.txt', 'pose')
-            files, stamps_ns, poses = [files[i] for i in keep], stamps_ns[keep], truth[chosen]
-            depth_files = [depth_files[i] for i in keep] if depth_files else []
-    has_depth = bool(depth_files) and all(depth_files)
-    if depth_files and not has_depth:
-        logger.warning(
-            '%s has no depth for %d images; the depth of the others is not used', path, depth_files.count(None)
-        )
+    images = _numbered(path) if (path / 'ground_truth.json').is_file() else _stamped(path)
+    missing = images.depth_files.count(None)
+    if 0 < missing < len(images.files):
+        logger.warning('%s has no depth for %d images; the depth of the others is not used', path, missing)
     return Sequence(
         name=path.name,
-        rate_hz=rate_of(stamps_ns, rate_hz),
-        stamps_ns=stamps_ns,
-        load=(image_loader(files),),
-        camera0=_camera(path, files[0]),
+        rate_hz=rate_of(images.stamps_ns, rate_hz),
+        stamps_ns=images.stamps_ns,
+        load=(image_loader(images.files),),
+        camera0=_camera(path, images.files[0]),
         frame_id0='camera_optical_frame',
-        world_from_cam0=poses,
-        load_depth0=(lambda index: _depth_m(depth_files[index])) if has_depth else None,
+        world_from_cam0=images.poses,
+        load_depth0=None if missing else lambda index: _depth_m(images.depth_files[index]),
     )
+
+
+def _numbered(path: Path) -> _Images:
+    """Return the images with the depth of the same name and the poses of ground_truth.json."""
+    files = list_images(path / 'rgb')
+    depth_files = {file.stem: file for file in _depth_images(path)}
+    return _Images(
+        files,
+        constant_rate_stamps(len(files), RATE_HZ),
+        [depth_files.get(file.stem) for file in files],
+        _json_poses(path / 'ground_truth.json', files),
+    )
+
+
+def _stamped(path: Path) -> _Images:
+    """Return the images whose names are stamps, with the nearest depth and the nearest pose of groundtruth.txt."""
+    files, stamps_ns = stamps_in_names(list_images(path / 'rgb'), 's')
+    images = _Images(files, stamps_ns, [None] * len(files))
+    if depth_files := _depth_images(path):
+        depth_files, depth_ns = stamps_in_names(depth_files, 's')
+        keep, nearest = nearest_stamps(images.stamps_ns, depth_ns, SLACK_NS, path / 'depth', 'depth')
+        images = images.select(keep, depth_files=[depth_files[i] for i in nearest])
+    if (path / 'groundtruth.txt').is_file():
+        truth_ns, truth = poses_from_tum(path / 'groundtruth.txt')
+        keep, nearest = nearest_stamps(images.stamps_ns, truth_ns, SLACK_NS, path / 'groundtruth.txt', 'pose')
+        images = images.select(keep, poses=truth[nearest])
+    return images
+
+
+def _depth_images(path: Path) -> list[Path]:
+    return list_images(path / 'depth') if (path / 'depth').is_dir() else []
 
 
 def _json_poses(path: Path, files: list[Path]) -> np.ndarray:
