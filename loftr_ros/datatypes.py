@@ -203,6 +203,42 @@ class Frame:
             )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrameSet:
+    """The images that the cameras of a rig took at one time.
+
+    Args:
+        frame0: of the only camera, or of the left camera of a stereo pair.
+        frame1: of the right camera; None for a single camera.
+        baseline_m: distance between the two cameras [m]; None where unknown.
+    """
+
+    frame0: Frame
+    frame1: Frame | None = None
+    baseline_m: float | None = None
+
+    def __post_init__(self):
+        if self.baseline_m is None:
+            return
+        if self.frame1 is None:
+            raise InputError(f'a baseline of {self.baseline_m} m needs two cameras, got one frame; give frame1 as well')
+        if not (np.isfinite(self.baseline_m) and self.baseline_m > 0):
+            raise InputError(f'baseline_m must be positive and finite, got {self.baseline_m}; None where it is unknown')
+
+    @property
+    def is_stereo(self) -> bool:
+        return self.frame1 is not None
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame0,) if self.frame1 is None else (self.frame0, self.frame1)
+
+    @property
+    def stamp_ns(self) -> int:
+        """Time of the set: the stamp of frame0 [ns]."""
+        return self.frame0.stamp_ns
+
+
 def check_image(name: str, image) -> None:
     """Raise InputError unless `image` is a non-empty uint8 array (H, W) or (H, W, 3)."""
     if not isinstance(image, np.ndarray):

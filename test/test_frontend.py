@@ -1,12 +1,15 @@
 """Which frame is image 0, what ids things get, and what a failure costs; with a matcher that knows the answer."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from loftr_ros.config import Config, override
-from loftr_ros.datatypes import Camera, Frame, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector
-from loftr_ros.odometry.frontend import CELL_BITS, FrontEnd
+from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd
 
 REST = 10
 CAMERA = Camera([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]], 320, 240)
@@ -57,14 +60,22 @@ def frame(view, camera=CAMERA, stamp_ns=0):
     return Frame(np.full((240, 320), view, np.uint8), camera, stamp_ns, 'camera')
 
 
+STAMPS_NS = itertools.count(1_000_000_000, 100_000_000)
+
+
+def single(view, camera=CAMERA, stamp_ns=None):
+    """Return the next set of one camera, or one with a given stamp."""
+    return FrameSet(frame(view, camera, next(STAMPS_NS) if stamp_ns is None else stamp_ns))
+
+
 def front_end(**values):
     return FrontEnd(KnowingMatcher(), override(Config(), values))
 
 
 def test_each_frame_is_extracted_once_and_the_keyframe_is_image_0():
     front = front_end()
-    assert front.process(frame(1)) is None
-    results = [front.process(frame(view)) for view in (2, 3, 4)]
+    assert front.process(single(1)) is None
+    results = [front.process(single(view)) for view in (2, 3, 4)]
     assert front.matcher.extracted == [1, 2, 3, 4]
     assert [(r.id0, r.id1) for r in results] == [(0, 1), (0, 2), (0, 3)]
     for result, view in zip(results, (2, 3, 4), strict=True):
@@ -77,15 +88,15 @@ def test_each_frame_is_extracted_once_and_the_keyframe_is_image_0():
 
 def test_the_keyframe_is_replaced_after_max_frames_but_not_by_standing_still():
     front = front_end(**{'keyframe.max_frames': 3, 'keyframe.min_inlier_ratio': 0.0})
-    assert [r.id0 for r in map(front.process, map(frame, range(1, 9))) if r] == [0, 0, 0, 3, 3, 3, 6]
+    assert [r.id0 for r in map(front.process, map(single, range(1, 9))) if r] == [0, 0, 0, 3, 3, 3, 6]
     front = front_end(**{'keyframe.max_frames': 3})
-    results = [front.process(frame(view)) for view in range(REST, REST + 7)][1:]
+    results = [front.process(single(view)) for view in range(REST, REST + 7)][1:]
     assert {r.pose.status for r in results} == {PoseStatus.STATIC} and {r.id0 for r in results} == {0}
 
 
 def test_the_keyframe_is_replaced_when_few_of_its_points_are_left():
     front = front_end(**{'keyframe.max_frames': 100, 'keyframe.min_inlier_ratio': 0.7})
-    results = [front.process(frame(view)) for view in range(1, REST)][1:]
+    results = [front.process(single(view)) for view in range(1, REST)][1:]
     first = results[0].pose.num_inliers
     change = next(i for i, r in enumerate(results) if r.id0 != 0)
     assert results[change - 1].pose.num_inliers < 0.7 * first <= results[change - 2].pose.num_inliers
@@ -93,7 +104,7 @@ def test_the_keyframe_is_replaced_when_few_of_its_points_are_left():
 
 def test_a_covered_lens_costs_one_pair_and_the_keyframe_lives_on():
     front = front_end()
-    results = [front.process(frame(view)) for view in (1, 2, 0, 3)]
+    results = [front.process(single(view)) for view in (1, 2, 0, 3)]
     assert isinstance(results[2].pose, PoseFailure) and results[2].pose.status is PoseStatus.TOO_FEW_MATCHES
     assert results[3].id0 == 0 and isinstance(results[3].pose, RelativePose)
     assert not results[2].inliers.any() and len(results[2].track_ids) == 0
@@ -101,29 +112,29 @@ def test_a_covered_lens_costs_one_pair_and_the_keyframe_lives_on():
 
 def test_a_keyframe_that_was_the_covered_lens_is_replaced_at_once():
     front = front_end()
-    results = [front.process(frame(view)) for view in (0, 1, 2)]
+    results = [front.process(single(view)) for view in (0, 1, 2)]
     assert isinstance(results[1].pose, PoseFailure)
     assert results[2].id0 == 1 and isinstance(results[2].pose, RelativePose)
 
 
 def test_after_too_many_failures_the_keyframe_goes():
     front = front_end(**{'keyframe.max_failures': 1})
-    results = [front.process(frame(view)) for view in (1, 2, 0, 0, 3, 4)]
+    results = [front.process(single(view)) for view in (1, 2, 0, 0, 3, 4)]
     assert [r.id0 for r in results if r] == [0, 0, 0, 3, 4]
     assert isinstance(results[5].pose, RelativePose)
 
 
-def test_track_ids_join_the_keyframe_and_its_cell():
+def test_track_ids_join_the_keyframe_and_its_point():
     front = front_end()
-    front.process(frame(1))
-    first, second = front.process(frame(2)), front.process(frame(3))
+    front.process(single(1))
+    first, second = front.process(single(2)), front.process(single(3))
     shared = set(first.track_ids) & set(second.track_ids)
     assert len(shared) == min(len(first.matches), len(second.matches))
-    front.reset()
-    front.process(frame(4))
-    later = front.process(frame(5))
+    front.restart('the clock jumped')
+    front.process(single(4))
+    later = front.process(single(5))
     assert later.id0 == 3 and not set(later.track_ids) & set(first.track_ids)
-    assert later.track_ids[0] == (3 << CELL_BITS) | later.matches.point_id0[0]
+    assert later.track_ids[0] == (3 << POINT_ID_BITS) | later.matches.point_id0[0]
 
 
 def test_the_keyframe_keeps_the_points_of_all_its_results_and_a_new_keyframe_begins_anew():
@@ -140,22 +151,22 @@ def test_the_keyframe_keeps_the_points_of_all_its_results_and_a_new_keyframe_beg
 
     given = []
     front = FrontEnd(Keeping(), override(Config(), {'keyframe.max_frames': 2}))
-    results = [front.process(frame(view)) for view in (1, 2, 3, 4)][1:]
+    results = [front.process(single(view)) for view in (1, 2, 3, 4)][1:]
     count = len(results[0].matches)
     assert given == [(1, ()), (1, (count,)), (3, ())]
 
 
 def test_without_a_camera_there_are_matches_and_no_pose():
     front = front_end()
-    front.process(frame(1, camera=None))
-    result = front.process(frame(2, camera=None))
+    front.process(single(1, camera=None))
+    result = front.process(single(2, camera=None))
     assert len(result.matches) > 100 and result.pose is None and not result.inliers.any()
 
 
 def test_a_stereo_pair_gets_its_length_from_the_baseline():
     front = front_end()
-    up_to_scale = front.process_stereo(frame(1), frame(3))
-    metric = front.process_stereo(frame(1), frame(3), baseline_m=0.1)
+    up_to_scale = front.process(FrameSet(frame(1, stamp_ns=1), frame(3, stamp_ns=1)))
+    metric = front.process(FrameSet(frame(1, stamp_ns=2), frame(3, stamp_ns=2), baseline_m=0.1))
     assert up_to_scale.pose.scale is Scale.UP_TO_SCALE and metric.pose.scale is Scale.BASELINE
     assert np.linalg.norm(up_to_scale.pose.translation) == pytest.approx(1)
     assert np.linalg.norm(metric.pose.translation) == pytest.approx(0.1)
@@ -170,7 +181,43 @@ def test_a_stereo_pair_gets_its_length_from_the_baseline():
 
 def test_a_new_matcher_starts_with_a_new_keyframe():
     front = front_end()
-    front.process(frame(1))
+    front.process(single(1))
     front.configure(front.config, KnowingMatcher())
-    assert front.process(frame(2)) is None
-    assert front.process(frame(3)).id0 == 1
+    assert front.process(single(2)) is None
+    assert front.process(single(3)).id0 == 1
+
+
+def test_a_late_or_repeated_frame_is_refused_and_changes_nothing():
+    front = front_end()
+    front.process(single(1, stamp_ns=1000))
+    front.process(single(2, stamp_ns=2000))
+    for stamp_ns in (2000, 1500):
+        with pytest.raises(InputError, match='not newer than 2000'):
+            front.process(single(3, stamp_ns=stamp_ns))
+    result = front.process(single(3, stamp_ns=3000))
+    assert (result.id0, result.id1) == (0, 2) and front.matcher.extracted == [1, 2, 3]
+
+
+def test_time_that_starts_again_gives_a_new_keyframe_and_says_why():
+    reasons = []
+    front = FrontEnd(KnowingMatcher(), Config(), reasons.append)
+    second_ns = 1_000_000_000
+    for view, stamp_s in ((1, 10), (2, 11)):
+        front.process(single(view, stamp_ns=stamp_s * second_ns))
+    with pytest.raises(InputError):  # it may be a late frame
+        front.process(single(1, stamp_ns=5 * second_ns))
+    assert front.process(single(2, stamp_ns=6 * second_ns)) is None
+    assert reasons == ['stamps went back by 5.000 s']
+    assert front.process(single(3, stamp_ns=7 * second_ns)).id0 == 2
+    front.restart('the clock jumped')
+    for view, stamp_s, id0 in ((1, 1, None), (2, 2, 4), (3, 3, 4)):  # older stamps are no further jump
+        result = front.process(single(view, stamp_ns=stamp_s * second_ns))
+        assert (result and result.id0) == id0
+    assert reasons[1:] == ['the clock jumped']
+
+
+def test_a_set_of_frames_checks_its_baseline():
+    with pytest.raises(InputError, match='two cameras'):
+        FrameSet(frame(1), baseline_m=0.1)
+    with pytest.raises(InputError, match='positive'):
+        FrameSet(frame(1), frame(2), baseline_m=-0.1)

@@ -50,6 +50,13 @@ def test_get_waits_for_an_item_and_close_ends_the_wait():
     assert seen == ['a'] and not worker.is_alive()
 
 
+def test_a_closed_mailbox_takes_nothing_and_says_so():
+    box = Mailbox()
+    box.close()
+    assert box.put(1, capacity=3) == 1
+    assert box.get() is None
+
+
 def test_clear_says_how_many_it_dropped():
     box = Mailbox()
     box.put(1, capacity=3)

@@ -18,6 +18,7 @@ from loftr_ros.msg import Matches, RelativePose  # noqa: E402
 from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
@@ -85,6 +86,7 @@ class Camera:
 
     def _on_diagnostics(self, message):
         self.status = message.status[0]
+        self.stamp_s = conversions.stamp_ns(message.header) / SECOND_NS
         self.diagnostics = {item.key: item.value for item in self.status.values}
 
     def wait(self, condition, what, seconds=60):
@@ -115,10 +117,14 @@ class Camera:
     def wait_for_all(self, number):
         self.wait(lambda: self.accounted() >= number, f'{number} frames to be accounted for')
 
-    def set(self, name, value):
+    def request(self, name, value):
+        """Ask for a change of a parameter and return the future answer."""
         client = self.node.create_client(SetParameters, 'matcher/set_parameters')
         assert client.wait_for_service(10)
-        future = client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=value)]))
+        return client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=value)]))
+
+    def set(self, name, value):
+        future = self.request(name, value)
         self.wait(future.done, 'the answer to set_parameters')
         return future.result().results[0]
 
@@ -238,7 +244,6 @@ def test_late_frames_are_dropped_and_a_loop_starts_again(tmp_path, drive):
 def test_parameters_change_at_run_time_and_bad_values_are_answered_with_a_reason(tmp_path, drive):
     frames = [drive.frames(i)[0] for i in range(3)]
     integer = lambda value: ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)  # noqa: E731
-    text = lambda value: ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)  # noqa: E731
     with Camera(tmp_path, {}) as robot:
         for i in range(2):
             robot.send(frames[i].image, frames[i].camera, (i + 1) * SECOND_NS)
@@ -249,13 +254,13 @@ def test_parameters_change_at_run_time_and_bad_values_are_answered_with_a_reason
             robot.send(frames[i].image, frames[i].camera, (i + 3) * SECOND_NS)
         robot.wait(lambda: len(robot.matches) >= 2, 'matches after the change')
         assert len(robot.matches[-1].confidence) == 50
-        refused = robot.set('matcher.name', text('gmc'))
+        refused = robot.set('matcher.name', text_value('gmc'))
         assert not refused.successful and 'did you mean gcm?' in refused.reason
-        refused = robot.set('pose.estimator', text('ransac'))
+        refused = robot.set('pose.estimator', text_value('ransac'))
         assert not refused.successful and 'poselib' in refused.reason
-        refused = robot.set('pose.min_inliers', text('many'))
+        refused = robot.set('pose.min_inliers', text_value('many'))
         assert not refused.successful and 'must be of type int' in refused.reason
-        refused = robot.set('input.pairing', text('stereo'))
+        refused = robot.set('input.pairing', text_value('stereo'))
         assert not refused.successful and 'read-only' in refused.reason
         assert 'parameters changed: matcher.max_matches = 50' in robot.process.log.read_text()
 
@@ -277,6 +282,22 @@ def test_silence_is_explained(tmp_path):
         robot.wait(lambda: robot.status.message.startswith('No data'), 'the explanation', seconds=20)
         assert '/camera_info 0' in robot.status.message
         assert '/camera_info has a publisher, but nothing arrives from it' in robot.status.message
+
+
+def test_a_set_of_stamps_that_are_far_apart_is_a_warning_once_for_each_topic(tmp_path, drive):
+    def shift(_message, info):
+        """Give camera_info a stamp that is 0.45 of the frame period later."""
+        info.header = conversions.header(conversions.stamp_ns(info.header) + 45 * SECOND_NS // 100, '')
+
+    frame = drive.frames(0)[0]
+    wide = {'sync.approximate_sync': 'true', 'sync.approximate_sync_tolerance_seconds': '0.5'}
+    with Camera(tmp_path, wide) as robot:
+        for i in range(10):
+            robot.send(frame.image, frame.camera, (i + 1) * SECOND_NS, change=shift)
+        robot.wait_for_all(10)
+    warnings = [line for line in robot.process.log.read_text().splitlines() if 'different frames' in line]
+    assert len(warnings) == 1 and '/image and /camera_info' in warnings[0]
+    assert 'sync.approximate_sync_tolerance_seconds to 0.4 (now 0.5)' in warnings[0]
 
 
 def test_a_silent_clock_is_reported_and_frames_are_matched_nevertheless(tmp_path, drive):
@@ -333,21 +354,87 @@ def test_a_late_second_interrupt_changes_nothing(tmp_path, gap_s):
 
 STUCK = """
 import sys, time
-from loftr_ros.ros import matcher_node
-class Stuck(matcher_node.MatcherNode):
-    def _process(self, messages):
-        print('in work', flush=True)
-        time.sleep(1000)
-matcher_node.MatcherNode = Stuck
+from loftr_ros.ros import matcher_node, worker
+def process(self, messages):
+    print('in work', flush=True)
+    time.sleep(1000)
+worker.Worker._process = process
+sys.exit(matcher_node.main(sys.argv[1:]))
+"""
+
+SLOW = """
+import os, sys, time
+from loftr_ros.ros import matcher_node, worker
+create = worker.create_matcher
+def create_slowly(config):
+    if config.name == 'gcm':
+        print('loading', flush=True)
+        while not os.path.exists({go!r}):
+            time.sleep(0.02)
+    return create(config)
+worker.create_matcher = create_slowly
 sys.exit(matcher_node.main(sys.argv[1:]))
 """
 
 
+def changed_node(folder, monkeypatch, source):
+    """Write a module that changes the node and runs it; return its name."""
+    (folder / 'changed_node.py').write_text(source)
+    monkeypatch.setenv('PYTHONPATH', f'{folder}{os.pathsep}{os.environ.get("PYTHONPATH", "")}')
+    return 'changed_node'
+
+
+def text_value(value):
+    return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+
+
+def test_while_a_matcher_is_created_frames_are_matched_and_the_clock_runs(tmp_path, drive, monkeypatch):
+    go = tmp_path / 'go'
+    module = changed_node(tmp_path, monkeypatch, SLOW.format(go=str(go)))
+    frames = [drive.frames(i)[0] for i in range(3)]
+    with Camera(tmp_path, {'use_sim_time': 'true'}, module=module) as robot:
+        clock = robot.node.create_publisher(Clock, '/clock', 10)
+
+        def tick(seconds):
+            """Publish a time until the node has it."""
+
+            def has_time():
+                clock.publish(Clock(clock=conversions.time_msg(seconds * SECOND_NS)))
+                return robot.stamp_s == seconds
+
+            robot.wait(has_time, f'the time {seconds} s')
+
+        tick(100)
+        answer = robot.request('matcher.name', text_value('gcm'))
+        robot.wait(lambda: 'loading' in robot.process.log.read_text(), 'the new matcher to be created')
+        tick(200)
+        for i, frame in enumerate(frames[:2]):
+            robot.send(frame.image, frame.camera, (i + 198) * SECOND_NS)
+        robot.wait(lambda: robot.matches, 'matches of the old matcher')
+        assert not robot.matches[0].matcher.startswith('gcm') and robot.matches[0].age_s == pytest.approx(1.0)
+        assert not answer.done()
+        go.touch()
+        robot.wait(answer.done, 'the answer')
+        assert answer.result().results[0].successful
+        for i, frame in enumerate(frames[:2]):
+            robot.send(frame.image, frame.camera, (i + 200) * SECOND_NS)
+        robot.wait(lambda: len(robot.matches) == 2, 'matches of the new matcher')
+        assert robot.matches[1].matcher.startswith('gcm')
+
+
+def test_a_matcher_that_is_being_created_does_not_keep_the_node_from_ending(tmp_path, monkeypatch):
+    module = changed_node(tmp_path, monkeypatch, SLOW.format(go=str(tmp_path / 'never')))
+    with Camera(tmp_path, {}, module=module) as robot:
+        robot.request('matcher.name', text_value('gcm'))
+        robot.wait(lambda: 'loading' in robot.process.log.read_text(), 'the new matcher to be created')
+        robot.process.signal(signal.SIGINT)
+        assert robot.process.wait() == 0
+    assert 'Traceback' not in robot.process.log.read_text()
+
+
 def test_a_pair_that_takes_long_does_not_keep_the_node_from_ending(tmp_path, drive, monkeypatch):
-    (tmp_path / 'stuck_node.py').write_text(STUCK)
-    monkeypatch.setenv('PYTHONPATH', f'{tmp_path}{os.pathsep}{os.environ.get("PYTHONPATH", "")}')
     frame = drive.frames(0)[0]
-    with Camera(tmp_path, {}, module='stuck_node') as robot:
+    with Camera(tmp_path, {}, module=changed_node(tmp_path, monkeypatch, STUCK)) as robot:
         robot.send(frame.image, frame.camera, SECOND_NS)
         robot.wait(lambda: 'in work' in robot.process.log.read_text(), 'the pair')
         robot.process.signal(signal.SIGINT)

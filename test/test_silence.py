@@ -93,6 +93,23 @@ def test_nothing_is_advised_where_the_settings_fit():
     assert silence.explain_stamps(TOPICS, guard.arrivals, SyncConfig()) == ''
 
 
+def test_a_tolerance_that_is_wide_for_the_frame_period_is_noticed_with_the_remedy():
+    sync = SyncConfig(approximate_sync=True, approximate_sync_tolerance_seconds=0.5)
+    guard, sets = deliver(sync, (0, 0, 45, 45), period_ms=100)
+    texts = silence.explain_doubtful_set(TOPICS, sets[-1], guard.arrivals, sync)
+    assert set(texts) == {'/right', '/right_info'}
+    assert '0.100 s between two messages' in texts['/right']
+    assert follow(texts['/right']).approximate_sync_tolerance_seconds == 0.04
+    right = [START_NS, START_NS, START_NS + 39 * MS, START_NS + 39 * MS]
+    assert not silence.explain_doubtful_set(TOPICS, right, guard.arrivals, sync)
+
+
+def test_before_the_frame_period_is_known_no_set_is_doubtful():
+    arrivals = [[(1, START_NS)] for _ in TOPICS]
+    stamps = [START_NS, START_NS, START_NS + 400 * MS, START_NS + 400 * MS]
+    assert silence.explain_doubtful_set(TOPICS, stamps, arrivals, SyncConfig(True, 0.5)) == {}
+
+
 class Graph:
     """A node as far as `explain_graph` asks it: topics with (type, reliability) of their publishers."""
 

@@ -1,1 +1,1 @@
-"""Frames in, motion out."""
+"""Sets of frames in, matches and motion out: the front end, its keyframe and the order of stamps."""

@@ -1,29 +1,36 @@
-"""Frames in, matches and relative pose out, with the choice of image 0. Knows nothing of ROS."""
+"""The front end: sets of frames in, matches and relative pose out, with the choice of image 0. Free of ROS."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Frame, Matches, PoseFailure, PoseStatus, RelativePose, Scale
-from loftr_ros.matchers.base import Features, Matcher, keep_points
+from loftr_ros.datatypes import Frame, FrameSet, Matches, PoseFailure, RelativePose, Scale
+from loftr_ros.matchers.base import Matcher, keep_points
+from loftr_ros.odometry.keyframes import FrameFeatures, Keyframe
+from loftr_ros.odometry.stamps import StampPolicy
 from loftr_ros.pose import estimate_relative_pose
 
-CELL_BITS = 32
-"""A track id is `id0 << CELL_BITS | point_id0`: the same place of the same image 0."""
+logger = logging.getLogger(__name__)
+
+POINT_ID_BITS = 32
+"""A track id is `id0 << POINT_ID_BITS | point_id0`: the same point of the same image 0."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PairResult:
-    """What one pair of frames gave.
+    """Matches and motion of one pair of frames.
 
     Args:
-        pose: None when a camera is unknown.
+        id0, id1: number of the set of frames that each image belongs to.
+        pose: None when a camera has no calibration.
         match_s: time of extraction and matching [s].
-        pose_s: time of the pose [s].
+        pose_s: time of the pose estimation [s].
     """
 
     frame0: Frame
@@ -37,9 +44,9 @@ class PairResult:
 
     @property
     def track_ids(self) -> np.ndarray:
-        """(N,) int64, equal in two results for the same place of the same image 0; -1 where unknown."""
-        cells = self.matches.point_id0
-        return np.where(cells >= 0, (self.id0 << CELL_BITS) | cells, -1)
+        """(N,) int64, equal in two results for the same point of the same image 0; -1 where unknown."""
+        point_ids = self.matches.point_id0
+        return np.where(point_ids >= 0, (self.id0 << POINT_ID_BITS) | point_ids, -1)
 
     @property
     def inliers(self) -> np.ndarray:
@@ -49,92 +56,88 @@ class PairResult:
         return np.zeros(len(self.matches), dtype=bool)
 
 
-@dataclasses.dataclass
-class _Keyframe:
-    frame: Frame
-    features: Features
-    number: int
-    moving_frames: int = 0
-    failures: int = 0
-    first_inliers: int = 0
-
-
 class FrontEnd:
-    """Matches the frames of a camera with its keyframe, or the left with the right frames of a stereo pair.
+    """Matches the frames of one camera with its keyframe, and the left with the right frame of a stereo pair.
 
-    Frames are numbered from 0 in the order in which they come; each frame is extracted once.
+    Sets of frames are numbered from 0 in the order of processing. The features of each image are extracted once.
+
+    Args:
+        on_restart: is called with the reason when the front end starts again with a new keyframe because time jumped.
     """
 
-    def __init__(self, matcher: Matcher, config: Config):
+    def __init__(self, matcher: Matcher, config: Config, on_restart: Callable[[str], None] | None = None):
         self.matcher = matcher
         self.config = config
+        self._on_restart = on_restart or (lambda reason: logger.info('%s: starting with a new keyframe', reason))
+        self._stamps = StampPolicy()
+        self._keyframe: Keyframe | None = None
         self._count = 0
-        self._keyframe: _Keyframe | None = None
 
     def configure(self, config: Config, matcher: Matcher | None = None) -> None:
-        """Go on with other settings; another matcher needs a new keyframe, since it cannot read the old features."""
+        """Use other settings. Another matcher needs a new keyframe, because it cannot read the old features."""
         self.config = config
         if matcher is not None:
             self.matcher = matcher
-            self.reset()
+            self._keyframe = None
 
-    def reset(self) -> None:
-        """Forget the keyframe, for example after a jump of time. Numbers go on, so that ids stay unique."""
+    def restart(self, reason: str) -> None:
+        """Forget keyframe and stamps, for example when the clock jumped. Numbers continue, so that ids stay unique."""
+        self._stamps.reset()
+        self._forget_keyframe(reason)
+
+    def process(self, frames: FrameSet) -> PairResult | None:
+        """Match the images of a stereo pair, or the image of one camera with the keyframe.
+
+        The first frame of one camera becomes the keyframe and gives None.
+
+        Raises:
+            InputError: the stamp is not newer than the last one; the frame is ignored.
+        """
+        jump = self._stamps.accept(frames.stamp_ns)
+        if jump:
+            self._forget_keyframe(jump)
+        current = self._extract(frames)
+        return self._match_stereo(current) if frames.is_stereo else self._match_with_keyframe(current)
+
+    def _forget_keyframe(self, reason: str) -> None:
         self._keyframe = None
+        self._on_restart(reason)
 
-    def process(self, frame: Frame) -> PairResult | None:
-        """Match `frame` with the keyframe. The first frame becomes the keyframe and gives None."""
+    def _extract(self, frames: FrameSet) -> FrameFeatures:
         started = time.perf_counter()
-        features = self.matcher.extract(frame.image)
-        number = self._next_number()
-        if self._keyframe is None:
-            self._keyframe = _Keyframe(frame, features, number)
-            return None
-        keyframe = self._keyframe
-        matches = self.matcher.match(keyframe.features, features)
-        keyframe.features = keep_points(self.matcher, keyframe.features, matches)
-        result = self._result(keyframe.frame, frame, keyframe.number, number, matches, time.perf_counter() - started)
-        if self._should_replace_keyframe(keyframe, result.pose):
-            self._keyframe = _Keyframe(frame, features, number)
-        return result
-
-    def process_stereo(self, left: Frame, right: Frame, baseline_m: float = 0.0) -> PairResult:
-        """Match the two frames of a stereo pair; with a baseline the pose gets its length (Scale.BASELINE)."""
-        started = time.perf_counter()
-        matches = self.matcher.match(self.matcher.extract(left.image), self.matcher.extract(right.image))
-        number = self._next_number()
-        result = self._result(left, right, number, number, matches, time.perf_counter() - started)
-        if baseline_m > 0 and isinstance(result.pose, RelativePose):
-            result = dataclasses.replace(result, pose=result.pose.with_length(baseline_m, Scale.BASELINE))
-        return result
-
-    def _next_number(self) -> int:
+        features = tuple(self.matcher.extract(frame.image) for frame in frames.frames)
         self._count += 1
-        return self._count - 1
+        return FrameFeatures(frames, features, self._count - 1, time.perf_counter() - started)
 
-    def _result(self, frame0, frame1, id0, id1, matches, match_s) -> PairResult:
+    def _match_with_keyframe(self, current: FrameFeatures) -> PairResult | None:
+        keyframe = self._keyframe
+        if keyframe is None:
+            self._keyframe = Keyframe(current)
+            return None
+        started = time.perf_counter()
+        matches = self.matcher.match(keyframe.features0, current.features[0])
+        keyframe.features0 = keep_points(self.matcher, keyframe.features0, matches)
+        match_s = current.extract_s + time.perf_counter() - started
+        result = self._result(keyframe.frame0, current.frames.frame0, keyframe.number, current.number, matches, match_s)
+        keyframe.record(result.pose)
+        if keyframe.should_be_replaced(self.config.keyframe):
+            self._keyframe = Keyframe(current)
+        return result
+
+    def _match_stereo(self, current: FrameFeatures) -> PairResult:
+        """Match left with right; a known baseline gives the pose its length (Scale.BASELINE)."""
+        frames = current.frames
+        started = time.perf_counter()
+        matches = self.matcher.match(*current.features)
+        match_s = current.extract_s + time.perf_counter() - started
+        result = self._result(frames.frame0, frames.frame1, current.number, current.number, matches, match_s)
+        if frames.baseline_m is None or not isinstance(result.pose, RelativePose):
+            return result
+        return dataclasses.replace(result, pose=result.pose.with_length(frames.baseline_m, Scale.BASELINE))
+
+    def _result(self, frame0: Frame, frame1: Frame, id0: int, id1: int, matches: Matches, match_s: float) -> PairResult:
         started = time.perf_counter()
         pose = None
         if frame0.camera is not None and frame1.camera is not None:
             pose = estimate_relative_pose(matches, frame0.camera, frame1.camera, self.config.pose)
         return PairResult(frame0, frame1, id0, id1, matches, pose, match_s, time.perf_counter() - started)
-
-    def _should_replace_keyframe(self, keyframe: _Keyframe, pose: RelativePose | PoseFailure | None) -> bool:
-        """Note what the last pair says of the keyframe and return whether to replace it."""
-        settings = self.config.keyframe
-        if isinstance(pose, PoseFailure):
-            # A keyframe that matched before outlives a few bad frames, so that one covered lens costs one pair; a
-            # keyframe that never matched may be the bad one itself.
-            keyframe.failures += 1
-            return keyframe.first_inliers == 0 or keyframe.failures > settings.max_failures
-        keyframe.failures = 0
-        if pose is None or pose.status is not PoseStatus.STATIC:
-            keyframe.moving_frames += 1
-        if pose is None:
-            return keyframe.moving_frames >= settings.max_frames
-        if keyframe.first_inliers == 0:
-            keyframe.first_inliers = pose.num_inliers
-        return (
-            keyframe.moving_frames >= settings.max_frames
-            or pose.num_inliers < settings.min_inlier_ratio * keyframe.first_inliers
-        )

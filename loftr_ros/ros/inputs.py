@@ -11,6 +11,7 @@ from loftr_ros.config import Config
 from loftr_ros.errors import ConfigError
 from loftr_ros.ros import qos, silence
 from loftr_ros.ros.compat import Subscriber, make_synchronizer
+from loftr_ros.ros.conversions import stamp_ns
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.silence import SILENCE_S
 
@@ -36,6 +37,7 @@ class CameraInputs:
         self._callback_group = callback_group
         self._clock = silence.ClockWatch(node)
         self._last_set_s = time.monotonic()
+        self._warned: set[str] = set()
         self._image_qos = config.input.image_qos
         compressed = config.input.image_transport == 'compressed'
         topics = {}
@@ -77,7 +79,18 @@ class CameraInputs:
 
     def _deliver(self, *messages) -> None:
         self._last_set_s = time.monotonic()
+        self._warn_if_doubtful(messages)
         self._on_set(*messages)
+
+    def _warn_if_doubtful(self, messages: tuple) -> None:
+        """Warn, once for each topic, if a wide tolerance of the stamps may pair messages of different frames."""
+        if not self._sync.approximate_sync or len(self._warned) == len(self._topics) - 1:
+            return
+        stamps_ns = [stamp_ns(message.header) for message in messages]
+        texts = silence.explain_doubtful_set(self._topics, stamps_ns, self._synchronizer.arrivals, self._sync)
+        for topic in texts.keys() - self._warned:
+            self._warned.add(topic)
+            self._node.get_logger().warning(texts[topic])
 
     def reset(self) -> None:
         """Forget messages that wait for partners, after a jump of time."""

@@ -1,4 +1,4 @@
-"""Where callbacks leave work for the one worker thread."""
+"""A mailbox of limited size between the callbacks of a node and its worker thread."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ class Mailbox:
         self._closed = False
 
     def put(self, item, capacity: int = 1) -> int:
-        """Add `item` and return how many older ones had to go to keep at most `capacity`."""
+        """Add `item` and return how many items had to go to keep at most `capacity`; once closed, `item` itself."""
         with self._changed:
+            if self._closed:
+                return 1
             self._items.append(item)
             superseded = max(0, len(self._items) - capacity)
             for _ in range(superseded):

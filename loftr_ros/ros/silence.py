@@ -1,4 +1,4 @@
-"""Why no complete set of messages comes, and what helps: the clock, the graph, the stamps, in this order."""
+"""Explains why no complete set of messages comes, or a doubtful one, and what to do: clock, graph, stamps."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ SPARE_MESSAGES = 2
 
 MAX_SHARE_OF_PERIOD = 0.4
 """Stamps of one set may differ by this share of the time between two messages; by more, partners would be guessed."""
+
+MIN_ARRIVALS = 5
+"""Messages of each topic from which the frame period is measured."""
 
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
@@ -140,6 +143,34 @@ def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: Sy
     if not advice:
         return ''
     return f'the stamps of {first} and {last} differ by up to {spread_s:.4f} s: set {", ".join(advice)}'
+
+
+def explain_doubtful_set(
+    topics: Sequence[str], stamps_ns: Sequence[int], arrivals: Sequence[Arrivals], sync: SyncConfig
+) -> dict[str, str]:
+    """Say, by topic, whose stamp in a complete set is so far from that of the first topic that the set may be wrong.
+
+    A tolerance that is wide compared with the frame period pairs images of different times.
+
+    Args:
+        stamps_ns: stamps of the messages of the set [ns], one a topic.
+        arrivals: of each topic; they give the frame period.
+    """
+    if max(stamps_ns) == min(stamps_ns):
+        return {}
+    period_ns = min(_period_ns(own) if len(own) > MIN_ARRIVALS else math.inf for own in arrivals)
+    limit_ns = MAX_SHARE_OF_PERIOD * period_ns
+    return {
+        topic: (
+            f'the stamps of {topics[0]} and {topic} in one set differ by {abs(stamp_ns - stamps_ns[0]) / 1e9:.3f} s, '
+            f'with {period_ns / 1e9:.3f} s between two messages: they may belong to different frames. Set '
+            f'sync.approximate_sync_tolerance_seconds to {math.floor(limit_ns / 1e6) / 1e3:g} (now '
+            f'{sync.approximate_sync_tolerance_seconds:g}); if no sets come then, synchronise the clocks or triggers '
+            'of the drivers'
+        )
+        for topic, stamp_ns in zip(topics, stamps_ns, strict=True)
+        if abs(stamp_ns - stamps_ns[0]) > limit_ns
+    }
 
 
 def _queue_needed(arrivals: Sequence[Arrivals], stamps: Sequence[int]) -> int:

@@ -1,16 +1,15 @@
-"""The executable `matcher_node`: ends quietly on Ctrl-C from the first moment on, also while torch is imported."""
+"""The executable `matcher_node`: ends quietly on Ctrl-C from the first moment, also while torch is imported."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
+
+from loftr_ros.ros.signals import end_on_signal
 
 
 def main() -> int:
     """Start the node."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
+    end_on_signal()
     from loftr_ros.ros import matcher_node
 
     return matcher_node.main()

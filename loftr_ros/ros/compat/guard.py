@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from loftr_ros.odometry.stamps import JUMP_NS, JumpWatch
 from loftr_ros.ros.compat.filters import stamp_ns_of
-from loftr_ros.ros.jumps import JumpWatch
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ class GuardedSynchronizer:
 
     Upstream's synchronizers call back under their lock and do not release it when the callback raises, and their
     queues keep the largest stamps, so that after a jump back nothing pairs. Therefore the callback's exceptions end
-    here, and waiting messages from the future are dropped when a topic jumps back (see `jumps`). The callback should
-    only hand the messages on: with upstream's, reception waits for it.
+    here, and waiting messages from the future are dropped when a topic jumps back (`odometry.stamps`). The callback
+    must only hand the messages on: with upstream's, reception waits for it.
 
     Args:
         filters: one input filter a topic.
@@ -79,7 +79,7 @@ class GuardedSynchronizer:
             reset, self._reset_wanted = self._reset_wanted, False
             if reset:
                 self._watch = JumpWatch(len(self.received))
-            jumped = stamp_ns is not None and self._watch.went_back(index, stamp_ns)
+            jumped = stamp_ns is not None and self._watch.went_back(stamp_ns, index)
             self.jumps += jumped
         if reset or jumped:
             with self._synchronizer.lock:
@@ -87,7 +87,7 @@ class GuardedSynchronizer:
                     for messages in self._synchronizer.queues:
                         messages.clear()
                 else:
-                    JumpWatch.drop_future(self._synchronizer.queues, stamp_ns)
+                    _drop_future(self._synchronizer.queues, stamp_ns)
 
     def _complete(self, *messages) -> None:
         with self._lock:
@@ -98,3 +98,13 @@ class GuardedSynchronizer:
             with self._lock:
                 self.failed += 1
             self._on_error(error)
+
+
+def _drop_future(queues: Sequence[dict], stamp_ns: int) -> None:
+    """Remove the messages from before a jump back to `stamp_ns`.
+
+    Those of topics that have jumped already, which are slightly newer, stay.
+    """
+    for waiting in queues:
+        for stale_ns in [key for key in waiting if key > stamp_ns + JUMP_NS]:
+            del waiting[stale_ns]

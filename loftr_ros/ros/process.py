@@ -1,0 +1,71 @@
+"""Runs a node as a process: until SIGINT or SIGTERM, and ends it within 4 s of the signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from loftr_ros.errors import LoftrRosError
+from loftr_ros.ros.signals import SIGNALS, end_on_signal
+
+THREADS = 3
+"""One for each callback group of a node: reception, services and the clock."""
+
+LONGEST_END_S = 4.0
+"""A pair or a new matcher that takes longer is given up at the end: launch kills what is alive 5 s after its signal."""
+
+
+def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None = None) -> int:
+    """Run the node that `create_node` returns until a signal; return 1 if it cannot start. Later signals do nothing.
+
+    Args:
+        name: of the executable, for its messages.
+        arguments: of the command line; default: those of this process.
+    """
+    end_on_signal()
+    try:
+        # Our own handlers, because rclpy's end the context at once, while a pair is still in work.
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node = create_node()
+    except LoftrRosError:
+        rclpy.try_shutdown()
+        return 1  # the node has said why
+    except Exception as error:
+        # rclpy has no public class for arguments and parameter files that it cannot read.
+        print(f'{name} cannot start: {" ".join(str(error).split())}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    stopped = threading.Event()
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: stopped.set())
+    executor = _Executor(num_threads=THREADS)
+    executor.add_node(node)
+    while not stopped.is_set() and rclpy.ok():
+        executor.spin_once(timeout_sec=0.2)
+    for number in SIGNALS:
+        # Python puts the default action back in place of a function while it ends: a late signal would kill it.
+        signal.signal(number, signal.SIG_IGN)
+    give_up = threading.Timer(LONGEST_END_S, os._exit, (0,))
+    give_up.daemon = True
+    give_up.start()
+    node.finish()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    give_up.cancel()
+    return 0
+
+
+class _Executor(MultiThreadedExecutor):
+    def shutdown(self, *arguments, **keywords) -> bool:
+        """Finish the callbacks in work first: rclpy's shutdown destroys at once what they still use."""
+        self._executor.shutdown(wait=True)
+        return super().shutdown(*arguments, **keywords)
