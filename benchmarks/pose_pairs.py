@@ -21,7 +21,7 @@ from loftr_ros.datasets import open_sequence, rendered_drive
 from loftr_ros.datatypes import Camera, Frame
 from loftr_ros.evaluation.relative_pose import pairs as pairs_of
 from loftr_ros.geometry import rotation_from_vector, transform
-from loftr_ros.image_files import read_colour, read_grey
+from loftr_ros.image_files import image_size, read_colour, read_grey
 from loftr_ros.training.homography import panorama_view
 
 LONGER_PX = 640
@@ -125,7 +125,7 @@ def _photographs(images: Path, rng) -> list[View]:
 
 
 def _photograph(path: Path) -> View:
-    size = read_colour(path).shape[1::-1]
+    size = image_size(path)
     size = tuple(round(side * LONGER_PX / max(size)) for side in size)
 
     def load():

@@ -74,14 +74,20 @@ def read_colour(path) -> np.ndarray:
     return to_colour(read_image(path))
 
 
+def image_size(path) -> tuple[int, int]:
+    """Return width and height [px] of the image."""
+    height, width = read_image(path).shape[:2]
+    return width, height
+
+
 def decode_image(data, name: str) -> np.ndarray:
-    """Return the pixels of an encoded image (the bytes of a JPEG or PNG file, say), without alpha.
+    """Return the pixels of an encoded image (the bytes of a JPEG or PNG file, for example), without alpha.
 
     Returns:
         (H, W) or (H, W, 3), blue first, uint8 or uint16 as it was encoded; see `levels.Levels` for 16 bits.
 
     Raises:
-        InputError: the bytes are no image; `name` says whose they are.
+        InputError: the bytes are not an image; `name` is their name in the message.
     """
     return _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
@@ -90,7 +96,7 @@ def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
     """Return the pixels of a file that contains other data, such as depth: (H, W), or (H, W, channels) for several.
 
     Raises:
-        InputError: type or number of channels differ; `what` says in the message what is needed.
+        InputError: type or number of channels differ; `what` describes in the message what is needed.
     """
     pixels = _decode(_read_bytes(path), path, cv2.IMREAD_UNCHANGED)
     found = pixels.shape[2] if pixels.ndim == 3 else 1

@@ -1,7 +1,7 @@
 """Measure matchers on a sequence with true poses, beside SIFT and ORB on the same frames.
 
-SEQUENCE is a folder as `loftr_ros play` takes it that has true poses and calibrations: KITTI odometry, EuRoC,
-TartanAir, TUM RGB-D, a COLMAP text model, or what `loftr_ros demo` wrote.
+SEQUENCE is a folder with true poses and calibrations that `loftr_ros play` can open: KITTI odometry, EuRoC,
+TartanAir, TUM RGB-D, ScanNet, a COLMAP text model, or the output of `loftr_ros demo`.
 """
 
 from __future__ import annotations

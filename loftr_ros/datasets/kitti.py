@@ -14,7 +14,7 @@ from loftr_ros.datasets.sequence import FIRST_STAMP_NS, Sequence, constant_rate_
 from loftr_ros.datasets.text_files import numbers, read_stamps, read_text
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.image_files import list_images, read_image
+from loftr_ros.image_files import image_size, list_images
 
 SIDES = (
     ('image_0', 'image_1', 'P0', 'P1'),
@@ -63,8 +63,8 @@ def _calibration(path: Path, label: str, image_file: Path) -> Calibration:
         if len(values) < 12 or len(values) % 12 or (labelled and len(values) > 12):
             raise InputError(f'{len(values)} numbers')
         projection = np.reshape(values[:12], (3, 4))
-        height, width = read_image(image_file).shape[:2]
-        calibration = rectified_calibration(Camera(projection[:, :3], width, height), np.eye(3), projection)
+        camera = Camera(projection[:, :3], *image_size(image_file))
+        calibration = rectified_calibration(camera, np.eye(3), projection)
     except InputError as error:
         raise InputError(f'{path}: {label}: {error}; needs the 12 numbers of a 3x4 projection matrix') from error
     return calibration

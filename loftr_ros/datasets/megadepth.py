@@ -20,14 +20,14 @@ def read_megadepth(path: Path) -> list[PosedSet]:
     """Return the scenes of a folder: photographs of many cameras, with the pairs that overlap."""
     files = sorted((path / 'scene_info').glob('*.npz'))
     if not files:
-        raise InputError(f'{path / "scene_info"} has no .npz; take the indices that LoFTR gives for MegaDepth')
-    _h5py()  # say that it is missing now, not in a data worker
+        raise InputError(f'{path / "scene_info"} has no .npz; needs the index files that LoFTR provides for MegaDepth')
+    _h5py()  # raises here if it is missing, not in a data worker
     return [_scene(path, file) for file in files]
 
 
 def _scene(folder: Path, file: Path) -> PosedSet:
     """Return the scene of an index file, whose paths are relative to `folder`."""
-    # Lists of paths and pairs are pickles there, which can run code: docs/training.md says so.
+    # Lists of paths and pairs are stored as pickles, which can run code (docs/training.md warns of that).
     with np.load(file, allow_pickle=True) as info:
         images, depths, matrices, poses, pair_infos = (
             info[name] for name in ('image_paths', 'depth_paths', 'intrinsics', 'poses', 'pair_infos')

@@ -12,7 +12,7 @@ from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_matrix
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.image_files import image_loader, list_images, read_image, read_raw
+from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +34,12 @@ def read_scannet(path: Path, rate_hz: float) -> Sequence:
         raise InputError(f'{path / "pose"} has no pose for any of {len(all_files)} images; needs at least one')
     if len(files) < len(all_files):
         logger.warning('%s: %d images without a pose are left out', path, len(all_files) - len(files))
-    height, width = read_image(files[0]).shape[:2]
     return Sequence(
         name=path.name,
         rate_hz=rate_hz,
         stamps_ns=constant_rate_stamps(len(files), rate_hz),
         load=(image_loader(files),),
-        camera0=Camera(_matrix(path, 'color'), width, height),
+        camera0=Camera(_matrix(path, 'color'), *image_size(files[0])),
         frame_id0='camera_optical_frame',
         world_from_cam0=np.stack(poses),
         load_depth0=lambda index: _depth_m(path / 'depth' / f'{files[index].stem}.png'),

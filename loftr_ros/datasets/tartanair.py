@@ -13,7 +13,7 @@ from loftr_ros.datasets.text_files import read_table
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import transform
-from loftr_ros.image_files import image_loader, list_images, read_image, read_raw
+from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
 
 TARTANAIR_BASELINE_M = 0.25
 
@@ -42,7 +42,7 @@ def read_tartanair(path: Path, rate_hz: float) -> Sequence:
         poses = poses[rows_of_images(files[0], len(poses), pose_file)]
     depths = path / f'depth_lcam_{view}'
     depth_files = _depth_files(files[0], list_images(depths)) if depths.is_dir() else None
-    height, width = read_image(files[0][0]).shape[:2]
+    width, height = image_size(files[0][0])
     half = width / 2
     camera = Camera([[half, 0, half], [0, half, half], [0, 0, 1]], width, height)  # every view has 90 degrees
     return Sequence(

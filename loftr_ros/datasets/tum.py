@@ -14,7 +14,7 @@ from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps, rate_of
 from loftr_ros.datasets.text_files import Fields, read_json, read_yaml
 from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
-from loftr_ros.image_files import image_loader, list_images, read_image, read_raw
+from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _json_poses(path: Path, files: list[Path]) -> np.ndarray:
 def _camera(path: Path, image_file: Path) -> Camera | None:
     """Return the camera of camera_intrinsics.yaml, or of the Kinect in the folder's name (fr1, fr2, fr3), or None."""
     own = path / 'camera_intrinsics.yaml'
-    height, width = read_image(image_file).shape[:2]
+    width, height = image_size(image_file)
     if own.is_file():
         try:
             return Camera(Fields(own, read_yaml(own)).matrix(3, 3, 'intrinsics'), width, height)

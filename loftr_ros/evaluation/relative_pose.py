@@ -59,8 +59,8 @@ def pairs(sequence: Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np
     truth, what = (sequence.cam1_from_cam0, 'extrinsics') if step == 0 else (sequence.world_from_cam0, 'true poses')
     if truth is None or sequence.camera0 is None or (step == 0 and sequence.camera1 is None):
         raise InputError(
-            f'{sequence.name} has no {what} or no calibration; evaluation needs both: take KITTI odometry with poses, '
-            'EuRoC, TartanAir, TUM RGB-D, a COLMAP model, or what `loftr_ros demo` wrote'
+            f'{sequence.name} has no {what} or no calibration; evaluation needs both: use KITTI odometry with poses, '
+            'EuRoC, TartanAir, TUM RGB-D, ScanNet, a COLMAP model, or the output of `loftr_ros demo`'
         )
     if len(sequence) <= step:
         raise InputError(f'{sequence.name} has {len(sequence)} frames, needs more than {step}; take a smaller step')
