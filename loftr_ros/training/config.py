@@ -62,6 +62,20 @@ class PosedConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LabelConfig(Checked):
+    """Keypoints of photographs by homographic adaptation (SuperPoint, section 5)."""
+
+    detector: str = setting(
+        '',
+        'as matcher.weights: a SuperPoint that labels the photographs once, in the folder of the run; empty: no labels',
+    )
+    side_px: int = setting(384, 'longer side to which a photograph is reduced before [px]', minimum=64)
+    views: int = setting(24, 'homographies of a photograph whose detections are averaged', minimum=1)
+    threshold: float = setting(0.01, 'least mean probability of a keypoint', minimum=0, maximum=1)
+    area_px: int = setting(192, 'at most one keypoint for so many pixels of the photograph, the best ones', minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DataConfig(Checked):
     """Where the pairs come from, and how much of each kind."""
 
@@ -81,6 +95,7 @@ class DataConfig(Checked):
     occluders: int = setting(3, 'most things that are pasted into an image', minimum=0, maximum=20)
     workers: int = setting(1, 'processes that make pairs in the background; 0 = in the training process', minimum=0)
     homography: HomographyConfig = dataclasses.field(default_factory=HomographyConfig)
+    labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
     panorama: PanoramaConfig = dataclasses.field(default_factory=PanoramaConfig)
     posed_pairs: PosedConfig = dataclasses.field(default_factory=PosedConfig)
     scene: SceneConfig = dataclasses.field(default_factory=SceneConfig)
@@ -102,6 +117,7 @@ class OptimizerConfig(Checked):
     descriptor_weight: float = setting(
         1.0, 'weight of the descriptor loss of SuperPoint; 0 trains the detector alone', minimum=0
     )
+    keypoints: int = setting(192, 'most keypoints of an image that SuperGlue is trained to match', minimum=2)
     descriptor_points: int = setting(128, 'most points of a pair at which descriptors are compared', minimum=2)
     final_rate: float = setting(0.0, 'learning rate of the last step, as a share of the largest', minimum=0, maximum=1)
 
@@ -118,6 +134,7 @@ class TrainingConfig(Checked):
     checkpoint_minutes: float = setting(5.0, 'time between two checkpoints [min]', minimum=0)
     validate_every: int = setting(1000, 'steps between two validations', minimum=1)
     validation_pairs: int = setting(64, 'held-back pairs in a validation', minimum=1)
+    detector: str = setting('', 'as matcher.weights: the SuperPoint whose keypoints SuperGlue is trained to match')
     initial_weights: str = setting('', 'as matcher.weights: weights of the same network to start from')
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

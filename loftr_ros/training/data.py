@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.image_files import SUFFIX_LIST, images_below, is_image_file, read_colour, read_grey
 from loftr_ros.training import scenes
+from loftr_ros.training.adaptation import label_file, load_label
 from loftr_ros.training.augmentation import change_light, paste_occluders
 from loftr_ros.training.batch import Pair
 from loftr_ros.training.config import DataConfig
@@ -52,6 +53,12 @@ def find_images(patterns: str) -> list[Path]:
     return sorted(found)
 
 
+def photographs_of(config: DataConfig) -> list[Path]:
+    """Return the photographs that `config` names, without the panoramas."""
+    panoramas = set(find_images(config.panoramas))
+    return [path for path in find_images(config.photographs) if path not in panoramas]
+
+
 def is_held_back(path: Path) -> bool:
     """Return whether an image belongs to validation: by a hash of its name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8], 'big') % HELD_BACK == 0
@@ -66,14 +73,16 @@ class PairDataset(Dataset):
     `left_out` maps photographs and panoramas that could not be read to the reason; others replace them.
     """
 
-    def __init__(self, config: DataConfig, seed: int, length: int, held_back: bool = False):
+    def __init__(self, config: DataConfig, seed: int, length: int, held_back: bool = False, labels: Path | None = None):
         if config.width % 32 or config.height % 32:
             raise ConfigError(f'data.width and data.height must be multiples of 32, got {config.width}x{config.height}')
         self.config, self.seed, self.length = config, seed, length
-        self.held_back = held_back
+        self.held_back, self.labels = held_back, labels
         self.left_out: dict[Path, str] = {}
         panoramas = find_images(config.panoramas)
-        photographs = [path for path in find_images(config.photographs) if path not in set(panoramas)]
+        photographs = photographs_of(config)
+        if labels is not None:
+            photographs = [path for path in photographs if label_file(labels, path).exists()]
         self.panoramas = [path for path in panoramas if is_held_back(path) == held_back]
         self.photographs = [path for path in photographs if is_held_back(path) == held_back]
         self.kinds, self.shares = self._mix()
@@ -123,6 +132,9 @@ class PairDataset(Dataset):
         return _swapped(pair) if rng.random() < 0.5 else pair
 
     def _photograph(self, _number: int, rng: np.random.Generator) -> Pair:
+        if self.labels is not None:
+            labelled = load_label(label_file(self.labels, self._choose(self.photographs, rng)))
+            return photograph_pair(labelled.image, self._size, rng, self.config.homography, labelled.keypoints)
         image = self._read_one(self.photographs, read_grey, rng)
         return photograph_pair(image, self._size, rng, self.config.homography)
 

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from loftr_ros.errors import ConfigError, TrainingError
+from loftr_ros.training.adaptation import label_photographs
 from loftr_ros.training.batch import PairBatch, collate
 from loftr_ros.training.config import OptimizerConfig, TrainingConfig
-from loftr_ros.training.data import HELD_BACK, PairDataset
+from loftr_ros.training.data import HELD_BACK, PairDataset, photographs_of
 from loftr_ros.training.distributed import Processes, join_batch_norms
 from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.runs import RunFolder
@@ -77,12 +78,13 @@ class Trainer:
         self.network = self._make_network(checkpoint)
         self.optimizer = _optimizer(self.network, config.optimizer)
         self._resume()
-        self.module = make_step(checkpoint.matcher, self.network, config.optimizer)
+        self.module = make_step(checkpoint.matcher, self.network, config).to(self.device)
         self.forward = self._wrap()
         count = config.steps * config.batch
-        self.dataset = PairDataset(config.data, config.seed, count) if dataset is None else dataset
+        labels = self._label_photographs() if dataset is None else None
+        self.dataset = PairDataset(config.data, config.seed, count, labels=labels) if dataset is None else dataset
         if validation is None and dataset is None:
-            validation = PairDataset(config.data, config.seed, config.validation_pairs, held_back=True)
+            validation = PairDataset(config.data, config.seed, config.validation_pairs, held_back=True, labels=labels)
         if isinstance(validation, PairDataset) and validation.is_empty:
             LOG.warning(
                 'no image is held back for validation (one in %d is, by a hash of its name): training without; the '
@@ -102,6 +104,16 @@ class Trainer:
         if self.processes.size > 1:
             join_batch_norms(network)
         return network.to(self.device, memory_format=torch.channels_last)
+
+    def _label_photographs(self) -> Path | None:
+        """Return the folder with keypoints of the photographs, made by all processes; None without a detector."""
+        if not self.config.data.labels.detector:
+            return None
+        folder = self.run_folder.folder / 'labels'
+        own = photographs_of(self.config.data)[self.processes.rank :: self.processes.size]
+        label_photographs(own, folder, self.config.data.labels, self.device, self.progress)
+        self.processes.mean(torch.zeros(1, dtype=torch.float64), self.device)  # wait for the others
+        return folder
 
     def _wrap(self):
         if self.processes.size == 1:

@@ -12,7 +12,7 @@ from loftr_ros.networks.efficient_loftr import EfficientLoFTR
 from loftr_ros.networks.loftr import COARSE_STRIDE, FINE_STRIDE, LoFTR
 from loftr_ros.training import losses
 from loftr_ros.training.batch import PairBatch
-from loftr_ros.training.config import OptimizerConfig
+from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.supervision import (
     CELL,
     CoarseMatch,
@@ -60,6 +60,10 @@ class TrainingStep(nn.Module):
     def __init__(self, network: LoFTR | EfficientLoFTR, config: OptimizerConfig):
         super().__init__()
         self.network, self.config = network, config
+
+    @classmethod
+    def from_config(cls, network: LoFTR | EfficientLoFTR, config: TrainingConfig) -> TrainingStep:
+        return cls(network, config.optimizer)
 
     def truth(self, batch: PairBatch, seeds: list[int]) -> Truth:
         """Return the ground truth of a batch; each pair draws its fine matches by its own seed.

@@ -6,18 +6,19 @@ from importlib import import_module
 
 from torch import nn
 
-from loftr_ros.training.config import OptimizerConfig
+from loftr_ros.training.config import TrainingConfig
 
 STEPS = {
     'loftr': 'loftr_ros.training.step:TrainingStep',
     'efficient_loftr': 'loftr_ros.training.step:TrainingStep',
+    'superglue': 'loftr_ros.training.superglue:SuperGlueStep',
     'superpoint': 'loftr_ros.training.superpoint:SuperPointStep',
 }
-"""Matcher -> 'module:class'. A step is a module made of the network and OptimizerConfig with `truth(batch, seeds)`,
+"""Matcher -> 'module:class'. A step is a module with `from_config(network, config)`, `truth(batch, seeds)`,
 `forward(batch, truth, counts) -> StepOutput` and `count_matches(batch) -> MatchCount`."""
 
 
-def make_step(matcher: str, network: nn.Module, config: OptimizerConfig) -> nn.Module:
+def make_step(matcher: str, network: nn.Module, config: TrainingConfig) -> nn.Module:
     """Return the training step of a network."""
     module, _, attribute = STEPS[matcher].partition(':')
-    return getattr(import_module(module), attribute)(network, config)
+    return getattr(import_module(module), attribute).from_config(network, config)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from loftr_ros.networks.superpoint import CELL, DUSTBIN, SuperPoint
 from loftr_ros.training.batch import UNKNOWN, PairBatch
-from loftr_ros.training.config import OptimizerConfig
+from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import MatchCount, StepOutput
 from loftr_ros.training.supervision import look_up
 
@@ -63,6 +63,10 @@ class SuperPointStep(nn.Module):
         if not config.descriptor_weight:  # DistributedDataParallel refuses parameters that get no gradient
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(not name.startswith(('convD', 'bnD')))
+
+    @classmethod
+    def from_config(cls, network: SuperPoint, config: TrainingConfig) -> SuperPointStep:
+        return cls(network, config.optimizer)
 
     def truth(self, batch: PairBatch, seeds: list[int]) -> SuperPointTruth:
         """Return the ground truth of a batch; what is random of a pair depends on its own seed."""
