@@ -20,7 +20,7 @@ from loftr_ros.datatypes import (
     RelativePose,
 )
 from loftr_ros.errors import InputError, MissingDependencyError
-from loftr_ros.pose import estimate_relative_pose, models, refinement, robust
+from loftr_ros.pose import estimate_relative_pose, least_squares, models, robust
 
 ESTIMATORS = ('poselib', 'opencv')
 SIZE = (640, 480)
@@ -150,22 +150,22 @@ def test_errors_that_neighbours_share_enlarge_the_covariance(monkeypatch):
         return np.mean(found)
 
     assert 3.5 < mean_squared_error() < 8
-    monkeypatch.setattr(refinement, '_of_dependent', lambda independent, *_: (independent, 1.0))
+    monkeypatch.setattr(least_squares, '_covariance_of_sum', lambda independent, *_: (independent, 1.0))
     assert mean_squared_error() > 20
 
 
 def test_few_groups_and_perfect_matches_say_nothing_of_neighbours():
     scores = np.random.default_rng(0).normal(size=(40, 5))
     normal = scores.T @ scores
-    assert refinement._of_dependent(normal, scores, np.arange(40) % 5)[1] == 1
-    assert refinement._of_dependent(normal, 0 * scores, np.arange(40))[1] == 1
+    assert least_squares._covariance_of_sum(normal, scores, np.arange(40) % 5)[1] == 1
+    assert least_squares._covariance_of_sum(normal, 0 * scores, np.arange(40))[1] == 1
 
 
 def test_scores_that_their_group_shares_scatter_by_the_size_of_the_group():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(400, 3)) * (1, 2, 3)
     scores, groups = np.repeat(shared, 8, axis=0), np.repeat(np.arange(400), 8)
-    covariance, inflation = refinement._of_dependent(scores.T @ scores, scores, groups)
+    covariance, inflation = least_squares._covariance_of_sum(scores.T @ scores, scores, groups)
     np.testing.assert_allclose(inflation, 8, rtol=0.03)
     np.testing.assert_allclose(np.diag(covariance), 400 * 64 * np.array([1, 4, 9]), rtol=0.2)
 
@@ -318,7 +318,7 @@ def test_the_threshold_is_a_sampson_error_in_pixels(estimator, focals, threshold
 def test_both_estimators_end_in_the_same_pose():
     matches = scene(8, wrong=0.3)
     poses = [estimate(matches, estimator=estimator).cam1_from_cam0 for estimator in ESTIMATORS]
-    # The refinement takes both to one minimum, to a hundredth of a standard deviation of about 2e-3 rad.
+    # Least squares take both to one minimum, to a hundredth of a standard deviation of about 2e-3 rad.
     np.testing.assert_allclose(*poses, atol=2e-5)
 
 

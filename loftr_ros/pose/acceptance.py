@@ -1,10 +1,10 @@
-"""Whether matches support a motion better than wrong matches would: an a-contrario test and the order of neighbours.
+"""Two tests of whether matches support a motion better than wrong matches would: a-contrario, and order of neighbours.
 
 Wrong matches of a learned matcher are neither uniform nor independent: whole patches are matched with patches that look
-like them. So matches of one patch count once, chance is measured on the matches themselves, and the search's choice
-among all models is paid for (Moisan and Stival, IJCV 2004; Moulon, Monasse and Marlet, ACCV 2012). The second test asks
-whether neighbours in image 0 keep their order in image 1, as every visible surface makes them do and a mirror image
-does not.
+similar. Therefore the matches of one patch count once, the probability of chance agreement is measured on the matches
+themselves, and the number of models that the search compared is taken into account (Moisan and Stival, IJCV 2004;
+Moulon, Monasse and Marlet, ACCV 2012). The second test checks that neighbours in image 0 keep their order in image 1:
+they do on every visible surface, but not in a mirror image.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ import numpy as np
 from loftr_ros.pose.models import Points
 
 CHANCE_DRAWS = 4000
-"""Random pairings of a point of image 0 with one of image 1, on which chance is measured."""
+"""Number of random pairs of a point of image 0 and one of image 1, which measure chance agreement."""
 
 NEIGHBOURS = 4
 MIN_SINE = 0.35
-"""Two neighbours span a triangle when they are seen at least 20 degrees apart."""
+"""A point and two neighbours span a triangle if the angle between the neighbours is at least 20 degrees."""
 
 ORDERED, ORDERED_BY_CHANCE = 0.97, 0.65
-"""Share of triangles of neighbours that keep their orientation: of related images, and of wrong matches. Measured."""
+"""Share of triangles of neighbours that keep their orientation, in related images and for wrong matches. Measured."""
 
 SMOOTH = 0.15
-"""Neighbours lie on one smooth surface when an affine map leaves less than this share of their distance."""
+"""Neighbours are on one smooth surface if an affine map leaves less than this share of their distance."""
 
 MIN_ORDERED = 0.55
-"""Points at random depths have some 0.6 to 0.8."""
+"""Points at random depths have about 0.6 to 0.8."""
 
 MIN_ORDERED_ON_SURFACES = 0.68
 MIN_ORDERED_ON_SMOOTH_SURFACES = 0.78
 MIN_SMOOTH_SHARE = 0.3
-"""Matches of images lie on surfaces, whose neighbours keep their order: related images have 0.79 and more, mirror
-images up to 0.66, or 0.77 where they look like themselves, and then at least so many places are smooth."""
+"""Matches of images are on surfaces, whose neighbours keep their order: related images have 0.79 and more, mirror
+images up to 0.66, or up to 0.77 if the scene is symmetric; then at least MIN_SMOOTH_SHARE of the places is smooth."""
 
 MIN_PLACES = 8
 
 
 class Order(NamedTuple):
-    """How neighbouring inliers lie in both images; every pair of patches is one place.
+    """Arrangement of neighbouring inliers in both images; every pair of patches is one place.
 
     Args:
         places: number of places.
         share: of the triangles of neighbours, those with the same orientation in both images.
-        smooth_share: of the places, those where an affine map takes the neighbours from one image to the other.
+        smooth_share: of the places, those where an affine map transforms the neighbours from one image to the other.
         on_surfaces: whether the points come from images.
     """
 
@@ -58,7 +58,7 @@ class Order(NamedTuple):
 
     @property
     def is_impossible(self) -> bool:
-        """Whether surfaces are seen from behind or mixed up, as in a mirror image, which no motion of a camera does."""
+        """Whether surfaces are seen from behind or mixed up, as in a mirror image. No motion of a camera does this."""
         least = MIN_ORDERED
         if self.on_surfaces:
             is_smooth = self.smooth_share >= MIN_SMOOTH_SHARE
@@ -67,7 +67,7 @@ class Order(NamedTuple):
 
     @property
     def log10_ratio(self) -> float:
-        """Likelihood of the order for wrong matches over that for related images."""
+        """log10 of the likelihood of this order for wrong matches relative to that for related images."""
         kept = math.log10(ORDERED / ORDERED_BY_CHANCE)
         lost = math.log10((1 - ORDERED) / (1 - ORDERED_BY_CHANCE))
         return -self.places * (self.share * kept + (1 - self.share) * lost)
@@ -76,12 +76,12 @@ class Order(NamedTuple):
 def log10_false_alarms(inliers: np.ndarray, points: Points, freedom: int, agrees, order: Order) -> float:
     """Return log10 of the expected number of motions that wrong matches alone would support as well as this one.
 
-    The number of models that the search chose from, times the probability that so many pairs of patches agree with one
-    by chance, times the ratio of likelihoods of the order of neighbours, times the dependence of wrong matches.
+    It is the number of models that the search compared, times the probability that so many pairs of patches agree with
+    one by chance, times the likelihood ratio of the order of neighbours, times the dependence of wrong matches.
 
     Args:
         inliers: (n,) bool.
-        freedom: matches that fix the motion: 5 for an essential matrix, 2 for a rotation.
+        freedom: number of matches that determine the motion: 5 for an essential matrix, 2 for a rotation.
         agrees: function from Points to (n,) bool, whether a match agrees with the motion.
     """
     total, agreeing = support(inliers, points)
@@ -101,7 +101,7 @@ def support(inliers: np.ndarray, points: Points) -> tuple[int, int]:
 
 
 def _random_pairings(points: Points) -> Points:
-    """Return points of image 0 beside points of image 1 of other matches: wrong matches with the same distribution."""
+    """Return points of image 0 paired with points of image 1 of other matches: wrong matches of equal distribution."""
     random = np.random.default_rng(0)
     first = random.integers(len(points), size=CHANCE_DRAWS)
     second = (first + random.integers(1, len(points), size=CHANCE_DRAWS)) % len(points)
@@ -113,7 +113,7 @@ def _log10_choose(n: int, k: int) -> float:
 
 
 def neighbour_order(inliers: np.ndarray, points: Points) -> Order:
-    """Return how neighbouring inliers lie; `inliers` (n,) bool."""
+    """Return the arrangement of neighbouring inliers; `inliers` (n,) bool."""
     number = np.unique(points.patches[inliers], return_inverse=True)[1].ravel()
     count = np.bincount(number)
     if len(count) <= NEIGHBOURS:

@@ -1,4 +1,4 @@
-"""Both models of a pair fitted to its points, and what the points say of each."""
+"""Fits of both models of a pair of images, full motion and rotation only, with the evidence for each."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from loftr_ros import geometry
 from loftr_ros.config import PoseConfig
 from loftr_ros.pose import models
 from loftr_ros.pose.acceptance import Order, log10_false_alarms, neighbour_order
+from loftr_ros.pose.least_squares import minimise, noise_px
 from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
-from loftr_ros.pose.refinement import minimise, noise_px
 from loftr_ros.pose.robust import motions_of_plane, robust_pose, robust_rotation
 
 MAX_STD_RAD = 0.5
-"""With a larger standard deviation of rotation or direction a pose is not determined: the covariance is linear."""
+"""A pose with a larger standard deviation of rotation or direction is not determined: its covariance is linearised."""
 
-SIGNIFICANT_SIDE = 3.0
-"""Standard deviations by which the points must lie in front of the cameras rather than behind."""
+MIN_CHEIRALITY_SIGMAS = 3.0
+"""Standard deviations by which the points must be in front of the cameras and not behind them."""
 
 PLANE_SHARE = 0.6
-"""Inliers of a plane over those of the pose from which on the second motion of that plane is tried."""
+"""If a plane has more than this share of the inliers of the pose, the second motion of that plane is tried."""
 
 DISTINCT_ROTATION_RAD, DISTINCT_DIRECTION_RAD = np.deg2rad(0.5), np.deg2rad(10.0)
-"""Two motions are one when rotation and direction differ by less, or by less than DISTINCT_SIGMAS."""
+"""Two motions count as one if rotation and direction differ by less, or by less than DISTINCT_SIGMAS."""
 
 DISTINCT_SIGMAS = 4.0
 UNDECIDED_SIGMAS = 4.0
-"""Standard deviations by which the errors of one motion must be smaller for the images to decide."""
+"""The images decide between two motions if the errors of one are smaller by this many standard deviations."""
 
 CLIP_SIGMAS = 3.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
-    """A model and what the points say of it.
+    """A fitted model and the evidence for it.
 
     Args:
         errors: (n,) absolute [px], infinite where the model puts the point behind a camera.
         inliers: (n,) bool, errors up to the threshold.
         covariance: of the degrees of freedom of the model [rad^2].
-        inflation: how many times the errors of neighbours, which go together, enlarged it.
+        inflation: factor by which the dependence between errors of neighbours enlarged it.
         log10_false_alarms, order: see `acceptance`.
-        side: by how many standard deviations the points lie in front of the cameras; 0 without translation.
-        other, other_sigmas: another motion that explains the matches as well, and by how many standard deviations the
+        cheirality_sigmas: by how many standard deviations the points are in front of the cameras; 0 without
+        translation. other, other_sigmas: another motion that explains the matches as well, and by how many standard
+        deviations the
             sum of its squared errors is larger.
     """
 
@@ -56,7 +57,7 @@ class Fit:
     inflation: float
     log10_false_alarms: float
     order: Order
-    side: float = 0.0
+    cheirality_sigmas: float = 0.0
     other: Fit | None = None
     other_sigmas: float = np.inf
 
@@ -65,7 +66,7 @@ class Fit:
         return int(self.inliers.sum())
 
     def is_determined(self, points: Points, threshold: float) -> bool:
-        """Whether the inliers fix the motion: not on one line in both images, and with a covariance to believe."""
+        """Whether the inliers determine the motion: they are not on one line, and the covariance is small enough."""
         if not np.all(np.isfinite(self.covariance)) or np.linalg.eigvalsh(self.covariance)[-1] > MAX_STD_RAD**2:
             return False
         across = [_width_across_line(p[self.inliers, :2]) for p in (points.points0, points.points1)]
@@ -87,7 +88,7 @@ def fit_rotation(points: Points, config: PoseConfig) -> Fit:
     white = models.whitening(start, points)
     rotation, covariance, inflation = minimise(
         lambda state: models.rotation_model(state, points, white),
-        models.move_rotation,
+        models.retract_rotation,
         start,
         points.weights,
         points.tiles,
@@ -116,12 +117,12 @@ def fit_rotation(points: Points, config: PoseConfig) -> Fit:
 
 
 def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit | None:
-    """Return the best refined epipolar model, or None when the robust estimator found none.
+    """Return the best refined epipolar model, or None if the robust estimator found none.
 
-    With little parallax, forward motion and motion to the side with a turn look alike, and the search may end in the
-    wrong one. The rotation of the model without translation is right for forward motion: a second place to start. A
-    plane allows two motions; where it holds most of the matches both are tried, and the worse one is kept as `other`
-    unless the errors exclude it.
+    With little parallax, forward motion and sideways motion with rotation look alike, and the search may end in the
+    wrong one. The rotation-only model has the right rotation for forward motion, so it gives a second initial pose. A
+    plane allows two motions; if it contains most of the matches, both are tried, and the worse one is kept as `other`
+    unless its errors exclude it.
     """
     threshold = config.max_epipolar_error_px
     start = robust_pose(points, config)
@@ -134,12 +135,12 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
     motions, on_plane = motions_of_plane(points, config)
     if on_plane > PLANE_SHARE * max(fit.count for fit in fits):
         fits += [_refine(motion, points, threshold) for motion in motions]
-    return _judged(_best(fits), points, threshold)
+    return _with_evidence(_select(fits), points, threshold)
 
 
 def _refine(start, points: Points, threshold: float) -> Fit:
-    start = start[0], models.faced(*start, points, threshold)
-    impossible = ~models.plausible(*start, points, threshold)
+    start = start[0], models.resolve_sign(*start, points, threshold)
+    impossible = ~models.is_in_front(*start, points, threshold)
 
     def model(state):
         errors, jacobian, expected = models.epipolar_model(state, points)
@@ -147,16 +148,16 @@ def _refine(start, points: Points, threshold: float) -> Fit:
         return errors, jacobian, expected
 
     (rotation, translation), covariance, inflation = minimise(
-        model, models.move_pose, start, points.weights, points.tiles, threshold
+        model, models.retract_pose, start, points.weights, points.tiles, threshold
     )
-    translation = models.faced(rotation, translation, points, threshold)
-    possible = models.plausible(rotation, translation, points, threshold)
+    translation = models.resolve_sign(rotation, translation, points, threshold)
+    possible = models.is_in_front(rotation, translation, points, threshold)
     errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
     nothing_yet = Order(0, 0.0, 0.0, False)
     return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation, 0.0, nothing_yet)
 
 
-def _best(fits: list[Fit]) -> Fit:
+def _select(fits: list[Fit]) -> Fit:
     """Return the fit with the smallest errors, and as its `other` the next distinct one that they do not exclude.
 
     The errors count by the noise of the most precise fit: in thresholds, wrong matches that go together would outweigh
@@ -191,23 +192,23 @@ def _are_distinct(one: Fit, another: Fit) -> bool:
     return bool(step @ np.linalg.pinv(one.covariance) @ step > DISTINCT_SIGMAS**2)
 
 
-def _judged(fit: Fit, points: Points, threshold: float) -> Fit:
+def _with_evidence(fit: Fit, points: Points, threshold: float) -> Fit:
     """Return the fit with the evidence for it."""
 
     def agrees(some: Points) -> np.ndarray:
         errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, some))
-        return (errors <= threshold) & models.plausible(fit.rotation, fit.translation, some, threshold)
+        return (errors <= threshold) & models.is_in_front(fit.rotation, fit.translation, some, threshold)
 
     order = neighbour_order(fit.inliers, points)
     return dataclasses.replace(
         fit,
         log10_false_alarms=log10_false_alarms(fit.inliers, points, 5, agrees, order),
         order=order,
-        side=_side(fit, points),
+        cheirality_sigmas=_cheirality_sigmas(fit, points),
     )
 
 
-def _side(fit: Fit, points: Points) -> float:
+def _cheirality_sigmas(fit: Fit, points: Points) -> float:
     """Return by how many standard deviations the inliers lie in front of the cameras, not behind.
 
     Each votes with its parallax in standard deviations, of which one alone has little to say; what an error of the

@@ -10,17 +10,18 @@ from loftr_ros import geometry
 from loftr_ros.datatypes import Camera, Matches
 
 ROTATION_THRESHOLD_RATIO = 1.249
-"""Two-dimensional over one-dimensional error of equal probability: sqrt(5.99 / 3.84), chi-square at 95 %."""
+"""Ratio of a two-dimensional to a one-dimensional error of equal probability: sqrt(5.99 / 3.84), chi-square at 95 %."""
 
 SIGMA_SPREAD = 4.0
-"""Weights from `sigma_px` stay within this factor of their median: a few overconfident matches must not decide."""
+"""Weights from `sigma_px` are limited to this factor around their median: a few overconfident ones must not decide."""
 
 TILES = 4
-"""Tiles along the longer side of an image in which the errors of matches may go together; 160 px of 640. Smaller ones
-(90 px) miss a quarter of the variance on rendered drives."""
+"""Number of tiles along the longer side of an image (160 px of 640). Errors within one tile may depend on each other.
+Smaller tiles (90 px) miss a quarter of the variance on rendered drives."""
 
 PATCHES = 14
-"""Patches along the root of an image's area; matches from one patch to one patch count as one; 40 px of 640x480."""
+"""Number of patches along the square root of an image's area (40 px in 640x480). Matches from one patch to one patch
+count as one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Points:
     """Usable matches without distortion.
 
     Args:
-        points0, points1: (n, 3), normalised, the third coordinate 1.
-        jacobian0, jacobian1: (n, 2, 2), derivative of the normalised point by the pixel [1/px].
+        points0, points1: (n, 3), normalised, third coordinate 1.
+        jacobian0, jacobian1: (n, 2, 2), derivative of the normalised point with respect to the pixel [1/px].
         to_px1: (n, 2, 2), the inverse of jacobian1.
-        weights: (n,), inverse standard deviation over its median.
-        tiles: (n,) int, which of TILES x TILES tiles of image 0 a point lies in.
+        weights: (n,), inverse standard deviation relative to its median.
+        tiles: (n,) int, number of the tile of image 0 that contains the point.
         patches: (n,) int, equal for matches from one patch of image 0 to one patch of image 1.
         rows: (n,), their rows in Matches.
         log10_dependence: as in Matches.
@@ -55,7 +56,7 @@ class Points:
         return len(self.rows)
 
     def paired(self, first: np.ndarray, second: np.ndarray) -> Points:
-        """Return the points `first` of image 0, each beside the point `second` of image 1 (indices)."""
+        """Return the points `first` of image 0 paired with the points `second` of image 1 (indices)."""
         of_image1 = {name: getattr(self, name)[second] for name in ('points1', 'jacobian1', 'to_px1')}
         of_image0 = {
             name: getattr(self, name)[first] for name in ('points0', 'jacobian0', 'weights', 'tiles', 'patches', 'rows')
@@ -64,16 +65,16 @@ class Points:
 
     @property
     def focal_px(self) -> float:
-        """Focal length [px] of the one ideal camera in which a pixel means what it means here.
+        """Focal length [px] of a single ideal camera in which errors have the same size in pixels as here.
 
-        The inverse squares of both cameras are averaged, as the Sampson error does where its two gradients are alike.
+        Averages the inverse squares of both cameras, as the Sampson error does if its two gradients are equal.
         """
         areas = [np.median(np.abs(np.linalg.det(jacobian))) for jacobian in (self.jacobian0, self.jacobian1)]
         return float(np.mean(areas) ** -0.5)
 
 
 def usable_points(matches: Matches, camera0: Camera, camera1: Camera) -> Points:
-    """Remove the distortion from the points and drop those that are not finite or have no ray."""
+    """Return the matches without distortion, without those that are not finite or have no ray."""
     points0, jacobian0 = geometry.undistort_with_jacobian(camera0, matches.keypoints0)
     points1, jacobian1 = geometry.undistort_with_jacobian(camera1, matches.keypoints1)
     rows = np.flatnonzero(np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1))
@@ -105,7 +106,7 @@ def _patches(keypoints0: np.ndarray, keypoints1: np.ndarray, camera0: Camera, ca
 
 
 def _weights(sigma_px: np.ndarray) -> np.ndarray:
-    """Return how much more precise than the median each match is said to be; 1 where nothing is said."""
+    """Return the precision of each match relative to the median, from its standard deviation; 1 where it is unknown."""
     weights = np.ones(len(sigma_px))
     known = np.isfinite(sigma_px) & (sigma_px > 0)
     if known.any():
@@ -118,15 +119,15 @@ def _weights(sigma_px: np.ndarray) -> np.ndarray:
 
 
 def tangent(direction: np.ndarray) -> np.ndarray:
-    """Return (3, 2), an orthonormal basis across a unit vector."""
+    """Return (3, 2), an orthonormal basis of the plane perpendicular to a unit vector."""
     return np.linalg.svd(direction[None, :])[2][1:].T
 
 
-def move_pose(state, step):
-    """Return (rotation, translation) moved by 5 numbers: rotation vector (left), direction in its tangent plane."""
+def retract_pose(state, step):
+    """Apply a step (5,) to (rotation, unit translation): rotation vector (left), direction in its tangent plane."""
     rotation, translation = state
     translation = translation + tangent(translation) @ step[3:]
-    return move_rotation(rotation, step[:3]), translation / np.linalg.norm(translation)
+    return retract_rotation(rotation, step[:3]), translation / np.linalg.norm(translation)
 
 
 def epipolar_errors(rotation, translation, points: Points) -> np.ndarray:
@@ -138,10 +139,10 @@ def epipolar_errors(rotation, translation, points: Points) -> np.ndarray:
 
 
 def epipolar_model(state, points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Sampson errors (n, 1) [px], derivatives (n, 1, 5) by the steps of `move_pose`, and these as expected.
+    """Return Sampson errors (n, 1) [px], derivatives (n, 1, 5) by the steps of `retract_pose`, expected derivatives.
 
-    The expected derivatives leave out what is proportional to the error. Near the epipole that part is large and would
-    pass for information.
+    The expected derivatives omit the part that is proportional to the error. Near the epipole that part is large and
+    would look like information.
     """
     rotation, translation = state
     cross = geometry.skew(translation)
@@ -165,35 +166,35 @@ def _by_pixel(lines: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
 
 
 def direction_of_translation(rotation, points: Points, threshold_px: float) -> np.ndarray:
-    """Return the unit translation (3,) that best explains the matches under a given rotation (reweighted, linear).
+    """Return the unit translation (3,) that best explains the matches for a given rotation (reweighted, linear).
 
-    Every match says that the translation lies in the plane of its two rays.
+    Each match constrains the translation to the plane of its two rays.
     """
     normals = np.cross(points.points0 @ rotation.T, points.points1) * (points.focal_px / threshold_px)
     weights = np.ones(len(points))
     for _ in range(10):
         direction = np.linalg.eigh((normals * weights[:, None]).T @ normals)[1][:, 0]
         weights = 1 / (1 + (normals @ direction) ** 2)
-    return faced(rotation, direction, points, threshold_px)
+    return resolve_sign(rotation, direction, points, threshold_px)
 
 
 def parallax_px(rotation, translation, points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far each point moved as `translation` moves near points (n,) [px], and its unit directions (n, 2).
+    """Return the parallax of each point (n,) [px] along the direction (n, 2), also returned, in which near points move.
 
-    Under the `whitening`, so with noise of 1 px for noise of 1 px in both images. Negative: the rays meet behind the
-    cameras, the translation is reversed or the match wrong.
+    `translation` gives this direction. With `whitening`, so that noise of 1 px in both images gives noise of 1 px.
+    Negative if the rays meet behind the cameras: the translation is reversed or the match is wrong.
     """
     white = whitening(rotation, points)
-    image, _ = _turn(rotation, points)
+    image, _ = _rotate_and_project(rotation, points)
     along = np.einsum('nij,nj->ni', white, translation[:2] - image * translation[2])
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), np.finfo(float).tiny)
     return np.einsum('ni,ni->n', along, rotation_errors(rotation, points, white)), along
 
 
-def faced(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
-    """Return the translation or its opposite, whichever more of the parallax agrees with.
+def resolve_sign(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
+    """Return the translation or its opposite, whichever agrees with more of the parallax.
 
-    Matches with an epipolar error within the threshold vote; parallaxes beyond the threshold count alike.
+    Matches with an epipolar error within the threshold vote; all parallaxes above the threshold have the same vote.
     """
     near = np.abs(epipolar_errors(rotation, translation, points)) <= threshold_px
     parallax = parallax_px(rotation, translation, points)[0][near]
@@ -201,8 +202,8 @@ def faced(rotation, translation, points: Points, threshold_px: float) -> np.ndar
     return -translation if votes.sum() < 0 else translation
 
 
-def plausible(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
-    """Return (n,) bool, positive depth; a point at infinity may come out behind by noise, within the threshold."""
+def is_in_front(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
+    """Return (n,) bool, positive depth; a point at infinity may be behind by noise, within the threshold."""
     far = np.linalg.norm(rotation_errors(rotation, points, whitening(rotation, points)), axis=1)
     in_front = geometry.in_front(rotation, translation, points.points0[:, :2], points.points1[:, :2])
     return in_front | (far <= ROTATION_THRESHOLD_RATIO * threshold_px)
@@ -212,46 +213,46 @@ def cost(rotation, translation, points: Points, threshold_px: float) -> float:
     """Return the truncated sum of squared Sampson errors, in thresholds (MSAC)."""
     errors = np.abs(epipolar_errors(rotation, translation, points)) / threshold_px
     return float(
-        np.sum(np.where(plausible(rotation, translation, points, threshold_px), np.minimum(errors, 1) ** 2, 1))
+        np.sum(np.where(is_in_front(rotation, translation, points, threshold_px), np.minimum(errors, 1) ** 2, 1))
     )
 
 
 # --- model without translation -----------------------------------------------------------------------------------
 
 
-def move_rotation(rotation: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return the rotation turned by a rotation vector (3,) from the left."""
+def retract_rotation(rotation: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Apply a step, a rotation vector (3,), to a rotation from the left."""
     return geometry.nearest_rotation(geometry.rotation_from_vector(step) @ rotation)
 
 
 def whitening(rotation, points: Points) -> np.ndarray:
-    """Return (n, 2, 2), what turns a difference of normalised points in image 1 into an error of unit noise.
+    """Return (n, 2, 2), which transform a difference of normalised points in image 1 into an error with unit noise.
 
-    Noise of 1 px in both images, that of image 0 carried over by the rotation.
+    For noise of 1 px in both images; the rotation carries that of image 0 to image 1.
     """
-    image, depth = _turn(rotation, points)
+    image, depth = _rotate_and_project(rotation, points)
     slope = rotation[None, :2, :2] - image[:, :, None] * rotation[None, 2:, :2]  # (n, 2, 2): image by x0, times depth
     along = points.to_px1 @ slope @ points.jacobian0 / depth[:, None, None]  # pixel 1 by pixel 0
     return np.linalg.inv(np.linalg.cholesky(np.eye(2) + along @ along.transpose(0, 2, 1))) @ points.to_px1
 
 
 def rotation_errors(rotation, points: Points, white: np.ndarray) -> np.ndarray:
-    """Return errors (n, 2) [px] of x1 = R x0 under the `whitening`; infinite where a ray turns out of view."""
-    image, depth = _turn(rotation, points)
+    """Return errors (n, 2) [px] of x1 = R x0 with `whitening`; infinite where the rotated ray is behind the camera."""
+    image, depth = _rotate_and_project(rotation, points)
     errors = np.einsum('nij,nj->ni', white, points.points1[:, :2] - image)
     return np.where(np.isfinite(depth)[:, None], errors, np.inf)
 
 
 def rotation_model(rotation, points: Points, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return errors (n, 2) [px] and their derivatives (n, 2, 3) by the steps of `move_rotation`, twice."""
-    x, y = _turn(rotation, points)[0].T
+    """Return errors (n, 2) [px], derivatives (n, 2, 3) by the steps of `retract_rotation`, and the same as expected."""
+    x, y = _rotate_and_project(rotation, points)[0].T
     slope = np.stack([np.stack([x * y, -1 - x * x, y], axis=-1), np.stack([1 + y * y, -x * y, -x], axis=-1)], axis=1)
     jacobian = white @ slope
     return rotation_errors(rotation, points, white), jacobian, jacobian
 
 
-def _turn(rotation, points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the turned rays meet image 1 (n, 2), and their depth (n,), infinite behind the camera."""
+def _rotate_and_project(rotation, points: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Return the normalised points (n, 2) of the rotated rays in image 1, and their depth (n,), infinite behind it."""
     rays = points.points0 @ rotation.T
     depth = np.where(rays[:, 2] > 0, rays[:, 2], np.inf)
     return rays[:, :2] / depth[:, None], depth

@@ -1,4 +1,4 @@
-"""Where the refinement starts: poses that many matches agree on, found by seeded random search."""
+"""Initial poses that many matches agree on, found by random search with a seed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 10000
 MIN_ITERATIONS = 100
-"""PoseLib's default of 1000 takes thrice the time; the refinement makes up for it."""
+"""PoseLib's default of 1000 takes three times as long; least squares afterwards make up for the difference."""
 
 MIN_MODEL_INLIERS = 6
-"""Five matches fit any essential matrix exactly; with fewer than this PoseLib's answer means nothing."""
+"""Five matches fit any essential matrix exactly; with fewer inliers than this PoseLib's result has no meaning."""
 
 MIN_PLANE_MOTION = 1e-6
-"""Translation over the distance of the plane below which a homography is a rotation."""
+"""Ratio of translation to distance of the plane below which a homography is a rotation."""
 
 ROTATION_HYPOTHESES = 200
 ROTATION_SCORED = 200
-"""Pairs of matches that propose a rotation, and matches that judge them: 0.999 safe down to 20 % inliers."""
+"""Pairs of matches that propose a rotation, and matches that score it: safe at 99.9 % down to 20 % inliers."""
 
 
 def robust_pose(points: Points, config: PoseConfig) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (rotation, unit translation) by the configured estimator, or None when it found no model.
+    """Return (rotation, unit translation) by the configured estimator, or None if it found no model.
 
-    Both estimators work in pixels of one ideal camera, so that the threshold means the same to both.
+    Both estimators work in pixels of one ideal camera, so that the threshold has the same meaning for both.
     """
     pose = (_by_poselib if config.estimator == 'poselib' else _by_opencv)(points, config)
     if pose is None:
         return None
-    return pose[0], models.faced(*pose, points, config.max_epipolar_error_px)
+    return pose[0], models.resolve_sign(*pose, points, config.max_epipolar_error_px)
 
 
 def _by_poselib(points: Points, config: PoseConfig):
@@ -55,7 +55,7 @@ def _by_poselib(points: Points, config: PoseConfig):
         'max_iterations': MAX_ITERATIONS,
     }
     unknown = set(options) - set(poselib.RansacOptions())
-    if unknown:  # PoseLib itself would ignore them without a word
+    if unknown:  # PoseLib itself would silently ignore them
         raise MissingDependencyError(
             f'poselib {poselib.__version__} does not know {sorted(unknown)}; install poselib==2.0.5 or set '
             'pose.estimator to opencv'
@@ -72,9 +72,9 @@ def _by_poselib(points: Points, config: PoseConfig):
 
 
 def _by_opencv(points: Points, config: PoseConfig):
-    """Take USAC_DEFAULT, spelled out because only so it takes a seed.
+    """Use USAC_DEFAULT, written as UsacParams because only these take a seed.
 
-    The four decompositions are judged here and not by cv2.recoverPose, which drops points beyond 50 baselines.
+    The four decompositions are compared here and not by cv2.recoverPose, which drops points beyond 50 baselines.
     """
     try:
         import cv2
@@ -94,7 +94,7 @@ def _by_opencv(points: Points, config: PoseConfig):
     try:
         essential, _ = cv2.findEssentialMat(*pixels, matrix, matrix, None, None, params)
     except cv2.error as error:
-        logger.debug('findEssentialMat gave up: %s', error)
+        logger.debug('findEssentialMat failed: %s', error)
         return None
     if essential is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
         return None
@@ -103,9 +103,9 @@ def _by_opencv(points: Points, config: PoseConfig):
 
 
 def motions_of_plane(points: Points, config: PoseConfig) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
-    """Return the motions (rotation, unit translation) that the plane of most matches allows, and its number of matches.
+    """Return the motions (rotation, unit translation) that the plane with most matches allows, and its match count.
 
-    A plane that is seen twice allows two motions, each with both signs (Faugeras and Lustman, 1988).
+    Two views of a plane allow two motions, each with both signs (Faugeras and Lustman, 1988).
     """
     import cv2
 
@@ -134,7 +134,7 @@ def robust_rotation(points: Points, config: PoseConfig) -> np.ndarray:
     hypotheses = np.concatenate([frames1 @ frames0.transpose(0, 2, 1), np.eye(3)[None]])
     some = random.permutation(len(points))[:ROTATION_SCORED]
     miss = np.sum((rays0[some] @ hypotheses.transpose(0, 2, 1) - rays1[some]) ** 2, axis=2)  # (hypotheses, some)
-    # The difference of two rays holds the noise of both images.
+    # The difference of two rays contains the noise of both images.
     limit = 2 * (ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px / points.focal_px) ** 2
     return hypotheses[np.argmin(np.minimum(miss, limit).sum(axis=1))]
 
@@ -142,9 +142,9 @@ def robust_rotation(points: Points, config: PoseConfig) -> np.ndarray:
 def _frames(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return rotations (n, 3, 3) whose columns are the bisector of unit vectors a, b (n, 3), their difference, normal.
 
-    Equal vectors have no frame; theirs is the identity, a hypothesis that scores what it deserves.
+    Equal vectors define no frame: they get the identity, which is scored like any hypothesis.
     """
     columns = np.stack([a + b, a - b, np.cross(a + b, a - b)], axis=2)
     length = np.linalg.norm(columns, axis=1, keepdims=True)
-    good = length.min(axis=2) > 1e-9
-    return np.where(good[:, :, None], columns / np.where(length > 0, length, 1), np.eye(3))
+    defined = length.min(axis=2) > 1e-9
+    return np.where(defined[:, :, None], columns / np.where(length > 0, length, 1), np.eye(3))

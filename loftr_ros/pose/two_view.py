@@ -1,4 +1,4 @@
-"""Two images with known cameras: fit both models, decide, and say what was seen."""
+"""Relative pose of two images with known cameras: fits both models, decides between them, and gives the status."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from loftr_ros.config import PoseConfig
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Camera, Matches, PoseFailure, PoseStatus, RelativePose
 from loftr_ros.errors import InputError
 from loftr_ros.pose import models
-from loftr_ros.pose.fits import SIGNIFICANT_SIDE, Fit, fit_epipolar, fit_rotation
+from loftr_ros.pose.fits import MIN_CHEIRALITY_SIGMAS, Fit, fit_epipolar, fit_rotation
+from loftr_ros.pose.least_squares import MEDIAN_OF_NORMAL, MIN_SIGMA_PX
 from loftr_ros.pose.models import Points
-from loftr_ros.pose.refinement import MEDIAN_OF_NORMAL, MIN_SIGMA_PX
 
 STATIC_SHARE = 0.5
-"""Image motion that does not count as motion, as a share of the threshold."""
+"""Image motion below this share of the threshold counts as none."""
 
 SIDEBAND = 3.0
-"""Upper end, in thresholds, of the band of errors from which chance agreement is counted."""
+"""Errors from one threshold to this many thresholds show how many matches agree by chance."""
 
 ALONG_TO_ACROSS = 2.0
-"""Variance of the errors along the epipolar lines over that across, above which there was parallax; 1 without any."""
+"""If the variance of the errors along the epipolar lines exceeds that across by this factor, there was parallax."""
 
 CLIP_SIGMAS = 3.0
 
@@ -32,11 +32,11 @@ def estimate_relative_pose(
 ) -> RelativePose | PoseFailure:
     """Return the motion from camera 0 to camera 1, or why the matches give none.
 
-    Inliers have a Sampson error of at most `config.max_epipolar_error_px` and lie in front of both cameras. The
-    translation has length 1. The covariance is first-order, from the refinement's derivatives and the scatter of its
-    errors; `matches.sigma_px`, where finite, says how precise one match is compared with another. Errors of neighbours
-    often go together (lens, rolling shutter, blur): how much more they scatter then is measured and enlarges it. What
-    shifts a whole image alike, as a wrong calibration does, no error shows.
+    Inliers have a Sampson error of at most `config.max_epipolar_error_px` and are in front of both cameras. The
+    translation has length 1. The covariance is first-order, from the derivatives and the scatter of the errors;
+    `matches.sigma_px`, where finite, is the precision of one match relative to another. Errors of neighbours often
+    depend on each other (lens, rolling shutter, blur): this is measured and enlarges the covariance. An effect that
+    shifts the whole image equally, such as a wrong calibration, is not visible in the errors.
 
     With PURE_ROTATION and STATIC the rotation comes from the model without translation; the translation is 0, its
     variance UNKNOWN_VARIANCE on all axes, and `epipolar_rmse_px` is the error of that model along one axis.
@@ -63,11 +63,11 @@ def estimate_relative_pose(
     candidates = [fit for fit in (full_motion, rotation_only) if fit is not None]
     significant = [fit for fit in candidates if _is_accepted(fit, config)]
     if full_motion is not None and full_motion.order.is_impossible and full_motion.count > rotation_only.count:
-        significant = []  # most matches agree on what no camera can see: the rest is no better
+        significant = []  # most matches agree on an impossible motion, so the remaining ones are not reliable either
     determined = [fit for fit in significant if fit.is_determined(points, config.max_epipolar_error_px)]
     if (
         full_motion in determined
-        and full_motion.side >= SIGNIFICANT_SIDE
+        and full_motion.cheirality_sigmas >= MIN_CHEIRALITY_SIGMAS
         and (rotation_only not in determined or _shows_translation(full_motion, rotation_only, config))
     ):
         return _pose_of_motion(full_motion, points, len(matches), config)
@@ -77,7 +77,7 @@ def estimate_relative_pose(
 
 
 def _is_accepted(fit: Fit, config: PoseConfig) -> bool:
-    """Return whether there are enough inliers, more than wrong matches would give, in an order that is possible."""
+    """Return whether there are enough inliers, more than wrong matches would give, in a possible order."""
     return (
         fit.count >= config.min_inliers
         and fit.log10_false_alarms <= config.max_log10_false_alarms
@@ -88,8 +88,8 @@ def _is_accepted(fit: Fit, config: PoseConfig) -> bool:
 def _is_more_than_chance(fit: Fit, among: np.ndarray, config: PoseConfig) -> bool:
     """Return whether the inliers `among` (n,) the points are enough, and more than wrong matches alone would give.
 
-    How many of those fall within the threshold by chance, the errors of one to SIDEBAND thresholds tell. Six sigma,
-    since the search has picked the best of many thousand models.
+    The number of errors between one and SIDEBAND thresholds shows how many are within the threshold by chance. Six
+    sigma, because the search has selected the best of many thousand models.
     """
     threshold = config.max_epipolar_error_px
     beside = np.sum(among & (fit.errors > threshold) & (fit.errors <= SIDEBAND * threshold))
@@ -101,10 +101,10 @@ def _is_more_than_chance(fit: Fit, among: np.ndarray, config: PoseConfig) -> boo
 def _shows_translation(full_motion: Fit, rotation_only: Fit, config: PoseConfig) -> bool:
     """Decide between the epipolar model and the one without translation.
 
-    Either of two findings speaks for translation. Of the matches that no rotation explains, more lie on their epipolar
-    lines than chance puts there. Or, among the matches that both models explain, the errors of the rotation are larger
-    along the epipolar lines, where parallax moves a point, than across, where only noise does. Medians of both, so that
-    neither the size nor the tails of the noise matter.
+    Either of two findings shows a translation. Of the matches that no rotation explains, more are on their epipolar
+    lines than by chance. Or, among the matches that both models explain, the errors of the rotation are larger along
+    the epipolar lines, where parallax moves a point, than across them, where only noise does. Medians of both are
+    compared, so that neither the size nor the tails of the noise matter.
     """
     if _is_more_than_chance(full_motion, ~rotation_only.inliers, config):
         return True
@@ -113,20 +113,20 @@ def _shows_translation(full_motion: Fit, rotation_only: Fit, config: PoseConfig)
         return False
     independent = len(along) / full_motion.inflation
     noise = max(np.median(across), (MEDIAN_OF_NORMAL[1] * MIN_SIGMA_PX) ** 2)
-    # The logarithm of the ratio of two such medians scatters by 3.3 / sqrt(count) for normal noise; three sigma. Errors
-    # that go together count as fewer.
+    # For normal noise the logarithm of the ratio of two such medians has the standard deviation 3.3 / sqrt(count);
+    # three sigma. Errors that depend on each other count as fewer.
     return bool(np.median(along) > noise * ALONG_TO_ACROSS * np.exp(3 * 3.3 / np.sqrt(independent)))
 
 
 def _squared_errors(full_motion: Fit, rotation_only: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Return squared errors of the rotation along the epipolar lines and across [px^2], where both models hold."""
+    """Return squared errors of the rotation along the epipolar lines and across [px^2], where both models fit."""
     both = full_motion.inliers & rotation_only.inliers
     across = full_motion.errors[both] ** 2
     return np.maximum(rotation_only.errors[both] ** 2 - across, 0), across
 
 
 def _excess(along: np.ndarray, across: np.ndarray) -> tuple[float, float]:
-    """Return how much larger the variance along is than that across [px^2], and the latter; every error is clipped."""
+    """Return by how much the variance along exceeds that across [px^2], and the latter; each error is clipped."""
     sigma2 = max(np.median(across) / MEDIAN_OF_NORMAL[1] ** 2, MIN_SIGMA_PX**2)
     variance = float(np.mean(np.minimum(across, CLIP_SIGMAS**2 * sigma2)))
     return float(np.mean(np.minimum(along, CLIP_SIGMAS**2 * sigma2))) - variance, max(variance, MIN_SIGMA_PX**2)
@@ -139,7 +139,7 @@ def _pose_of_motion(fit: Fit, points: Points, num_matches: int, config: PoseConf
     other = None
     if fit.other is not None:
         status, other = PoseStatus.AMBIGUOUS, geometry.transform(fit.other.rotation, fit.other.translation)
-        covariance = _spanning(fit, covariance)
+        covariance = _mixture_covariance(fit, covariance)
     covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(fit.translation, fit.translation)
     return RelativePose(
         cam1_from_cam0=geometry.transform(fit.rotation, fit.translation),
@@ -161,8 +161,8 @@ def _covariance_of_motion(fit: Fit) -> np.ndarray:
     return to_six @ fit.covariance @ to_six.T
 
 
-def _spanning(fit: Fit, covariance: np.ndarray) -> np.ndarray:
-    """Return the second moments, about the motion of `fit`, of the mixture of it and its other motion."""
+def _mixture_covariance(fit: Fit, covariance: np.ndarray) -> np.ndarray:
+    """Return the second moments, about the motion of `fit`, of the mixture of `fit` and its other motion."""
     other = fit.other
     share = 1 / (1 + np.exp(fit.other_sigmas))
     turn = geometry.vector_from_rotation(other.rotation @ fit.rotation.T)
@@ -194,11 +194,11 @@ def _pose_of_rotation(
 
 
 def _of_unseen_translation(fit: Fit, full_motion: Fit | None, points: Points, rmse: float) -> np.ndarray:
-    """Return the (3, 3) covariance of what a translation too small to be seen does to the rotation [rad^2].
+    """Return the (3, 3) covariance of the rotation [rad^2] caused by a translation that is too small to be visible.
 
-    A translation to the side moves all points alike by some s px and so passes for a turn of s / f about x or y. s is
-    about as large as its spread over near and far points, which the errors along the epipolar lines show down to their
-    own scatter.
+    A sideways translation moves all points equally by some s px, which looks like a rotation by s / f about x or y. s
+    is about as large as its spread over near and far points, which the errors along the epipolar lines show, down to
+    their own scatter.
     """
     variance, excess, independent = rmse**2, 0.0, fit.count / fit.inflation
     if full_motion is not None:
@@ -220,7 +220,9 @@ def _failure(
     elif determined:
         reason = f'{count} matches agree, but they do not tell the direction of the motion from its opposite'
     elif significant:
-        reason = f'{count} matches agree, but they do not determine the motion: they lie on a line or too near together'
+        reason = (
+            f'{count} matches agree, but they do not determine the motion: they are on a line or too close together'
+        )
     elif best.log10_false_alarms > config.max_log10_false_alarms:
         reason = (
             f'{count} matches agree on one motion, and wrong matches alone could do so: log10 of false alarms is '
@@ -228,7 +230,7 @@ def _failure(
             '(pose.max_log10_false_alarms)'
         )
     else:
-        reason = f'{count} matches agree on a motion, but no camera sees surfaces so: another place, or a mirror image'
+        reason = f'{count} matches agree, but no camera sees surfaces in this order: another place, or a mirror image'
     return PoseFailure(PoseStatus.TOO_FEW_INLIERS, reason, num_matches, count)
 
 

@@ -1,59 +1,88 @@
-"""Least squares that survive wrong matches, and the covariance that belongs to them. Knows nothing of cameras.
+"""Robust least squares for any model, with the covariance of the result. Knows no cameras and no matches.
 
-A model gives errors (n, k) [px], derivatives (n, k, p) by its p degrees of freedom, and these derivatives as expected,
-without what is proportional to the error and so has the mean 0.
+A model gives errors (n, k), their derivatives (n, k, p) with respect to the p degrees of freedom of its state, and the
+expected derivatives: without the part that is proportional to the error and therefore has mean 0. Errors are in pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 
 BAND = 2.0
-"""Errors up to this multiple of the threshold are looked at: beyond the noise of any inlier, so that cutting there does
-not make the covariance too small."""
+"""Errors up to this multiple of the threshold are used: more than the noise of any inlier, so that the cut does not
+make the covariance too small."""
 
 SIGMAS_OF_LOSS = 3.0
 SIGMAS_OF_BAND = 5.0
-"""Scale and cut of the loss once the noise is known; with normal errors 98 % efficient."""
+"""Scale and cut of the loss once the noise is known; 98 % efficient for normal errors."""
 
 MAX_LEVERAGE = 4.0
-"""No match has more influence on the pose than this many average ones."""
+"""No measurement influences the result more than this many average ones."""
 
 MIN_SIGMA_PX = 0.1
 """Smallest noise that is believed [px]: lens calibrations are no better."""
 
-MEDIAN_OF_NORMAL = {1: 0.6745, 2: 1.1774}
-"""Median length of a standard normal vector, by its dimension."""
+MEDIAN_OF_NORMAL = {1: 0.6745, 2: 1.1774, 3: 1.5382}
+"""Median length of a standard normal vector, by its dimension k."""
 
 MAX_STEPS = 12
 SMALL_GAIN = 1e-5
-"""The descent ends when a step lowers the loss by less: about a hundredth of a standard deviation of the pose."""
+"""The descent ends when a step reduces the loss by less: about a hundredth of a standard deviation of the result."""
 
 SMALL_STEP = 1e-6
-"""Or with a step below this [rad]: 1e-3 px, far below any noise."""
+"""The descent also ends with a step shorter than this [rad]: 1e-3 px, far below any noise."""
+
+Model = Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""State -> errors, derivatives, expected derivatives."""
 
 
-def minimise(model, move, state, weights: np.ndarray, groups: np.ndarray, threshold_px: float):
-    """Minimise a truncated Cauchy loss by Levenberg-Marquardt; return the state, its covariance (p, p) and inflation.
-
-    Twice: with the threshold as the scale of the loss, then with the scale that the errors show, and with the leverage
-    of the single match bounded.
+class Estimate(NamedTuple):
+    """Result of `minimise`.
 
     Args:
-        model: state -> errors, derivatives, expected derivatives (see above); errors may be infinite.
-        move: (state, step (p,)) -> state.
-        weights: (n,) relative precision of each match, inverse standard deviation.
-        groups: (n,) int; errors of one group may depend on each other, those of different groups do not.
+        state: the state with the smallest loss that was found.
+        covariance: (p, p) of its degrees of freedom; NaN where the measurements do not determine them.
+        inflation: factor, at least 1, by which dependence within groups enlarged the covariance.
+    """
+
+    state: Any
+    covariance: np.ndarray
+    inflation: float
+
+
+def minimise(
+    model: Model,
+    retract: Callable[[Any, np.ndarray], Any],
+    state: Any,
+    weights: np.ndarray,
+    groups: np.ndarray,
+    threshold_px: float,
+) -> Estimate:
+    """Minimise a truncated Cauchy loss by the Levenberg-Marquardt method.
+
+    Two passes: the first uses the threshold as the scale of the loss, the second the scale that the errors show, with
+    bounded leverage of each measurement.
+
+    Args:
+        model: see above; its errors may be infinite.
+        retract: (state, step (p,)) -> state; applies a step to the state.
+        state: where to start.
+        weights: (n,) relative precision of each measurement, an inverse standard deviation.
+        groups: (n,) int; errors of one group may depend on each other, errors of different groups do not.
+        threshold_px: errors of inliers are smaller [px].
     """
     band = BAND * threshold_px
-    state = _descend(model, move, state, weights, threshold_px, band)
+    state = _descend(model, retract, state, weights, threshold_px, band)
     errors, _, expected = model(state)
     sigma = noise_px(errors, band)
     scale, band = min(threshold_px, SIGMAS_OF_LOSS * sigma), min(band, SIGMAS_OF_BAND * sigma)
     weights = _bound_leverage(expected, weights, _length(errors) <= band)
-    state = _descend(model, move, state, weights, scale, band)
+    state = _descend(model, retract, state, weights, scale, band)
     errors, _, expected = model(state)
-    return state, *_covariance(errors, expected, weights, groups, scale, band)
+    return Estimate(state, *_covariance(errors, expected, weights, groups, scale, band))
 
 
 def noise_px(errors: np.ndarray, band: float) -> float:
@@ -67,7 +96,7 @@ def _length(errors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum('nk,nk->n', errors, errors))
 
 
-def _descend(model, move, state, weights, scale, band):
+def _descend(model, retract, state, weights, scale, band):
     damping = 1e-4
     errors, jacobian, _ = model(state)
     cost = _loss(errors, weights, scale, band)
@@ -76,12 +105,12 @@ def _descend(model, move, state, weights, scale, band):
         root = (weights[near] * np.sqrt(pull))[:, None]
         rows = (jacobian[near] * root[:, :, None]).reshape(-1, jacobian.shape[2])
         normal, gradient = rows.T @ rows, rows.T @ (errors[near] * root).ravel()
-        # A floor under the diagonal keeps a direction that no match constrains at rest.
+        # A minimum of the diagonal keeps a direction fixed that no measurement constrains.
         ridge = damping * np.maximum(np.diag(normal), 1e-9 * np.trace(normal) + 1e-12)
         step = -np.linalg.solve(normal + np.diag(ridge), gradient)
         if np.linalg.norm(step) < SMALL_STEP or damping > 1e3:
             break
-        candidate = move(state, step)
+        candidate = retract(state, step)
         there = model(candidate)
         new_cost = _loss(there[0], weights, scale, band)
         if new_cost <= cost:
@@ -108,10 +137,11 @@ def _loss(errors, weights, scale, band) -> float:
 
 
 def _bound_leverage(jacobian, weights, near) -> np.ndarray:
-    """Return weights (n,) under which no match has more than MAX_LEVERAGE times the mean leverage.
+    """Return weights (n,) with which no measurement has more than MAX_LEVERAGE times the mean leverage.
 
-    A wrong match that lies on its epipolar line by chance, far from where it belongs, passes for a very near point and
-    would decide the direction alone (a Mallows-type estimator; Maronna et al., Robust Statistics, 5.11).
+    For example, a wrong match that is on its epipolar line by chance, far from its true place, looks like a very near
+    point and would decide the direction of translation alone (a Mallows-type estimator; Maronna et al., Robust
+    Statistics, 5.11).
     """
     weights = weights.copy()
     count, size = near.sum(), jacobian.shape[2]
@@ -129,7 +159,7 @@ def _bound_leverage(jacobian, weights, near) -> np.ndarray:
 def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndarray, float]:
     """Return the (p, p) covariance of an M-estimate (Huber, Robust Statistics, 7.6), NaN where it is singular.
 
-    That of independent errors, inflated because errors go together within groups; the inflation is returned as well.
+    It is that of independent errors, inflated for the dependence within groups. The inflation is returned as well.
     """
     near, pull, slope = _influence(errors, weights, scale, band)
     size = jacobian.shape[2]
@@ -143,26 +173,27 @@ def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndar
     influence = errors[near] * (weights[near] * pull)[:, None]
     spread = np.sum(influence**2) / freedom
     scores = np.einsum('nki,nk->ni', rows, influence)
-    score_covariance, inflation = _of_dependent(spread * normal, scores, groups[near])
+    score_covariance, inflation = _covariance_of_sum(spread * normal, scores, groups[near])
     inverse = np.linalg.inv(normal) / slope.mean()
     covariance = inverse @ score_covariance @ inverse
     return (covariance + covariance.T) / 2, inflation
 
 
-def _of_dependent(independent, scores, groups) -> tuple[np.ndarray, float]:
+def _covariance_of_sum(independent, scores, groups) -> tuple[np.ndarray, float]:
     """Return the (p, p) covariance of the sum of scores (n, p) that depend on each other within groups.
 
-    Also return its inflation, at least 1, over `independent`, the (p, p) covariance if they did not. Summed by group
-    first (Liang and Zeger, Biometrika 1986, equation 5), scores that go together do not cancel. Their scatter gives the
-    inflation, and half of the shape: few groups tell little about each direction. Because they estimate a variance
-    badly, squared errors over it have the mean of an F distribution, d / (d - 2) with d degrees of freedom; the excess
-    over 1 is enlarged by that.
+    Also return its inflation, at least 1, relative to `independent`, the (p, p) covariance without dependence.
+
+    Summed by group first (Liang and Zeger, Biometrika 1986, equation 5), dependent scores do not cancel. Their scatter
+    gives the inflation and half of the shape, because few groups tell little about each direction. Few groups also
+    estimate a variance badly: squared errors divided by it have the mean of an F distribution, d / (d - 2) with d
+    degrees of freedom. The excess over 1 is enlarged by that.
     """
     _, number = np.unique(groups, return_inverse=True)
     count, size = number.max() + 1, scores.shape[1]
     freedom = count - size
     if freedom <= 0 or not np.any(scores):
-        return independent, 1.0  # the scores sum to 0: so few sums say nothing
+        return independent, 1.0  # the scores sum to 0: the sums of so few groups tell nothing
     sums = np.stack([np.bincount(number, score, count) for score in scores.T], axis=1)
     scatter = sums.T @ sums * count / freedom
     ratio = float(np.trace(np.linalg.solve(independent, scatter))) / size
