@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip('torch')
 cv2 = pytest.importorskip('cv2')
 
-from loftr_ros.networks.superpoint import CELL, DUSTBIN, DenseFeatures, SuperPoint  # noqa: E402
+from loftr_ros.networks.superpoint import CELL, DUSTBIN, DenseOutput, SuperPoint  # noqa: E402
 from loftr_ros.training import adaptation  # noqa: E402
 from loftr_ros.training.adaptation import adapt, label_file, label_photographs, load_label, mean_heat_map  # noqa: E402
 from loftr_ros.training.config import DataConfig, LabelConfig  # noqa: E402
@@ -33,7 +33,7 @@ class BrightDots(torch.nn.Module):
         logits = torch.zeros(len(image), DUSTBIN + 1, *pixels.shape[2:])
         logits[:, DUSTBIN] = torch.where(best > 0.45, -20.0, 20.0)
         logits.scatter_(1, index[:, None], torch.where(best > 0.45, 20.0, 0.0)[:, None])
-        return DenseFeatures(logits, logits)
+        return DenseOutput(logits, logits)
 
 
 def dotted(places, height=120, width=160):

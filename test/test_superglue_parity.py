@@ -63,7 +63,7 @@ def shifted_keypoints(superpoint):
     photo = cv2.resize(cv2.imread(str(PHOTO), cv2.IMREAD_GRAYSCALE), (WIDTH + SHIFT[0], HEIGHT + SHIFT[1]))
     photo = torch.from_numpy(photo)[None, None] / 255
     for image in (photo[..., :HEIGHT, :WIDTH], photo[..., SHIFT[1] :, SHIFT[0] :]):
-        found = superpoint.extract(image.contiguous(), threshold=0.0153, budget=COUNT)
+        found = superpoint(image.contiguous(), threshold=0.0153, budget=COUNT)
         # Random descriptors are alike; without their mean they differ.
         descriptors = found.descriptors - found.descriptors.mean(1, keepdim=True)
         descriptors = torch.nn.functional.normalize(descriptors, dim=2)

@@ -112,23 +112,23 @@ def detector_of(places, width=64, height=48):
 def test_no_keypoint_is_in_the_border_or_in_the_padding():
     network = detector_of([(3, 20), (20, 3), (4, 20), (36, 20), (35, 27), (35, 28)])
     image = torch.rand(1, 1, 48, 64)
-    found = network.extract(image, border=4, nms_radius=0, size=(32, 40))
+    found = network(image, border=4, nms_radius=0, size=(32, 40))
     assert sorted(found.points[found.valid].tolist()) == [[4, 20], [35, 27]]
 
 
 def test_each_image_of_a_batch_is_as_alone_and_has_the_budget_of_rows():
     network = with_random_statistics(SuperPoint(**SMALL))
     images = torch.rand(3, 1, 64, 96)
-    together = network.extract(images, threshold=1 / 65, budget=40)
+    together = network(images, threshold=1 / 65, budget=40)
     assert together.points.shape == (3, 40, 2) and together.descriptors.shape == (3, 40, 16)
     for number in range(3):
-        alone = network.extract(images[number : number + 1], threshold=1 / 65, budget=40)
+        alone = network(images[number : number + 1], threshold=1 / 65, budget=40)
         assert torch.equal(alone.points[0], together.points[number])
         torch.testing.assert_close(alone.descriptors[0], together.descriptors[number], atol=1e-5, rtol=1e-5)
 
 
 def test_an_image_without_keypoints_gives_padding_alone():
-    found = detector_of([]).extract(torch.zeros(1, 1, 48, 64), budget=5)
+    found = detector_of([])(torch.zeros(1, 1, 48, 64), budget=5)
     assert not found.valid.any() and not found.points.any() and not found.descriptors.any()
 
 
@@ -145,3 +145,12 @@ def test_a_sub_pixel_keypoint_is_at_the_mean_of_the_scores_around_it():
     heatmap = torch.zeros(1, 16, 16)
     heatmap[0, 8, 8], heatmap[0, 8, 9], heatmap[0, 7, 8] = 0.5, 0.25, 0.25
     assert refine(heatmap, torch.tensor([[[8, 8]]]))[0, 0].tolist() == pytest.approx([8.25, 7.75])
+
+
+def test_padding_has_no_heat_and_changes_nothing_far_from_it():
+    network = with_random_statistics(SuperPoint(**SMALL))
+    image, mask = torch.rand(1, 1, 64, 96), torch.ones(1, 64, 96, dtype=torch.bool)
+    mask[:, 50:], mask[:, :, 70:] = False, False
+    plain, masked = network.extract(image), network.extract(image, mask)
+    assert torch.equal(masked.heatmap[:, :50, :70], plain.heatmap[:, :50, :70])
+    assert not masked.heatmap[:, 50:].any() and not masked.heatmap[:, :, 70:].any()

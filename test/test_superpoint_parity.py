@@ -52,7 +52,7 @@ def test_superpoint_gives_the_keypoints_and_descriptors_of_transformers(size):
     image = photo(*size)
     wanted = theirs(image.expand(-1, 3, -1, -1))
     scale = torch.tensor(size)
-    found = ours.extract(image, threshold=0.0153, budget=20000, border=0)
+    found = ours(image, threshold=0.0153, budget=20000, border=0)
     count = int(found.valid.sum())
     assert count == int(wanted.mask.sum()) > 500
     order = wanted.scores[0].argsort(descending=True, stable=True)
@@ -73,5 +73,5 @@ def test_the_budget_keeps_the_keypoints_that_transformers_keeps():
     theirs, ours = peers(budget=300)
     image = photo(320, 240)
     wanted = theirs(image.expand(-1, 3, -1, -1))
-    found = ours.extract(image, threshold=0.0153, budget=300, border=0)
+    found = ours(image, threshold=0.0153, budget=300, border=0)
     torch.testing.assert_close(found.scores[0], wanted.scores[0].sort(descending=True).values)

@@ -113,8 +113,10 @@ class SuperGlue(nn.Module):
         return matches
 
     @torch.no_grad()
-    def prepare_for_inference(self) -> SuperGlue:
-        """Fold the batch norms into the linear maps before them, in place; return the network."""
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> SuperGlue:
+        """Fold the batch norms into the linear maps before them, move to a device and a number format, in place."""
         for mlp in [self.kenc.encoder, *(layer.mlp for layer in self.gnn.layers)]:
             for place, norm in enumerate(mlp):
                 if isinstance(norm, PointNorm):
@@ -124,7 +126,7 @@ class SuperGlue(nn.Module):
                     linear.weight.copy_(weight[..., 0])
                     linear.bias.copy_(bias + gain * linear.bias)
                     mlp[place] = nn.Identity()
-        return self
+        return self.to(device, dtype)
 
 
 class PointLinear(nn.Conv1d):

@@ -17,10 +17,17 @@ DUSTBIN = CELL * CELL
 """Channel of the detector for "no keypoint in this cell" (section 3.2)."""
 
 
-class DenseFeatures(NamedTuple):
-    """Output of both heads for a batch of images of H x W."""
+class DenseOutput(NamedTuple):
+    """Output of both heads for a batch of images of H x W, for training."""
 
     logits: Tensor  # (B, 65, H / 8, W / 8): the 64 pixels of a cell row by row, then the dustbin
+    descriptors: Tensor  # (B, D, H / 8, W / 8), of length 1 over D
+
+
+class SuperPointFeatures(NamedTuple):
+    """What the network computes of a batch of images, for every pixel."""
+
+    heatmap: Tensor  # (B, H, W) float32 probability of a keypoint, 0 in padding
     descriptors: Tensor  # (B, D, H / 8, W / 8), of length 1 over D
 
 
@@ -80,7 +87,22 @@ class SuperPoint(nn.Module):
         self.add_module(f'conv{name}', conv)
         self.add_module(f'bn{name}', nn.BatchNorm2d(outputs) if batch_norm else nn.Identity())
 
-    def dense(self, image: Tensor) -> DenseFeatures:
+    def forward(self, image: Tensor, **detection) -> Keypoints:
+        """Return the keypoints of `image`; see `extract` and `detect`."""
+        return self.detect(self.extract(image), **detection)
+
+    def extract(self, image: Tensor, mask: Tensor | None = None) -> SuperPointFeatures:
+        """Return the heat map and the descriptors of `image`.
+
+        Args:
+            image: (B, 1, H, W) grey in [0, 1], sides multiples of 8.
+            mask: (B, H, W) bool, False for padding below and right of the image; None without padding.
+        """
+        output = self.dense(image)
+        heatmap = heat_map(output.logits)
+        return SuperPointFeatures(heatmap if mask is None else heatmap * mask, output.descriptors)
+
+    def dense(self, image: Tensor) -> DenseOutput:
         """Return the output of both heads for `image` (B, 1, H, W) in [0, 1], sides multiples of 8."""
         x = image
         for stage in range(1, 5):
@@ -88,14 +110,14 @@ class SuperPoint(nn.Module):
             if self.downsample == 'pool' and stage < 4:
                 x = F.max_pool2d(x, 2)
         logits = self.convPb(self._block('Pa', x))
-        return DenseFeatures(logits, F.normalize(self.convDb(self._block('Da', x)), dim=1))
+        return DenseOutput(logits, F.normalize(self.convDb(self._block('Da', x)), dim=1))
 
     def _block(self, name: str, x: Tensor) -> Tensor:
         return F.relu(getattr(self, f'bn{name}')(getattr(self, f'conv{name}')(x)))
 
-    def extract(
+    def detect(
         self,
-        image: Tensor,
+        features: SuperPointFeatures,
         *,
         threshold: float = 0.005,
         budget: int = 1024,
@@ -104,7 +126,7 @@ class SuperPoint(nn.Module):
         subpixel: bool = False,
         size: tuple[int, int] | None = None,
     ) -> Keypoints:
-        """Return the keypoints of `image` (B, 1, H, W) in [0, 1], sides multiples of 8.
+        """Return the keypoints of images from the features of `extract`.
 
         Args:
             threshold: least score.
@@ -112,10 +134,9 @@ class SuperPoint(nn.Module):
             nms_radius: of two keypoints so near to each other, in x and in y, only the better one stays [px].
             border: width of the margin without keypoints [px].
             subpixel: move each keypoint to the mean of the scores in the 5 x 5 pixels around it.
-            size: (height, width) of the part of the image that is no padding; None: all of it.
+            size: (height, width) of the part of the images that is no padding; None: all of it.
         """
-        features = self.dense(image)
-        heatmap = heat_map(features.logits)  # (B, H, W)
+        heatmap = features.heatmap
         height, width = size or heatmap.shape[1:]
         maxima = suppress_non_maxima(heatmap, nms_radius)
         inner = maxima[:, border : height - border, border : width - border]
@@ -140,14 +161,16 @@ class SuperPoint(nn.Module):
         return F.normalize(sampled[:, :, 0], dim=1).transpose(1, 2)  # (B, N, D)
 
     @torch.no_grad()
-    def prepare_for_inference(self) -> SuperPoint:
-        """Fold the batch norms into the convolutions, in place; return the network."""
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> SuperPoint:
+        """Fold the batch norms into the convolutions, move to a device and a number format, in place; return self."""
         for name, norm in list(self.named_children()):
             if isinstance(norm, nn.BatchNorm2d):
                 conv = getattr(self, f'conv{name[2:]}')
                 setattr(self, f'conv{name[2:]}', conv_with(*fold_batch_norm(conv.weight, norm), conv.stride))
                 setattr(self, name, nn.Identity())
-        return self.to(memory_format=torch.channels_last)
+        return self.to(device, dtype, memory_format=torch.channels_last)
 
 
 def heat_map(logits: Tensor) -> Tensor:

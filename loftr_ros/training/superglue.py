@@ -67,7 +67,7 @@ class SuperGlueStep(nn.Module):
         return SuperGlueTruth(keypoints0, keypoints1, true_partners(keypoints0, keypoints1, batch))
 
     def _detect(self, image: Tensor) -> KeypointSet:
-        found = self.detector.extract(image, threshold=DETECTION_THRESHOLD, budget=self.config.keypoints)
+        found = self.detector(image, threshold=DETECTION_THRESHOLD, budget=self.config.keypoints)
         return KeypointSet(found.points, found.scores, found.descriptors, found.valid)
 
     def forward(self, batch: PairBatch, truth: SuperGlueTruth, counts: Tensor) -> StepOutput:

@@ -177,7 +177,7 @@ def count_detections(network: SuperPoint, image: Tensor, keypoints: Tensor) -> M
         y, x = (labels == 1).nonzero(as_tuple=True)
         if not len(x):
             continue
-        found = network.extract(one[None], threshold=0.0, budget=len(x), border=0)
+        found = network(one[None], threshold=0.0, budget=len(x), border=0)
         points = found.points[0][found.valid[0]]
         nearest = torch.cdist(points, torch.stack([x, y], dim=1).to(points)).amin(1)
         # A keypoint that is drawn to the nearest pixel is off by up to 0.7 px.
@@ -192,7 +192,7 @@ def count_nearest_neighbours(network: SuperPoint, batch: PairBatch) -> MatchCoun
     `possible` are the keypoints of image 0 that image 1 shows, whether or not the detector found them there.
     """
     first, second = (
-        network.extract(image, threshold=VALIDATION_THRESHOLD, budget=VALIDATION_BUDGET)
+        network(image, threshold=VALIDATION_THRESHOLD, budget=VALIDATION_BUDGET)
         for image in (batch.image0, batch.image1)
     )
     total = MatchCount(0, 0, 0, 0)
