@@ -71,7 +71,7 @@ class LabelConfig(Checked):
     )
     side_px: int = setting(384, 'longer side to which a photograph is reduced before [px]', minimum=64)
     views: int = setting(24, 'homographies of a photograph whose detections are averaged', minimum=1)
-    threshold: float = setting(0.01, 'least mean probability of a keypoint', minimum=0, maximum=1)
+    threshold: float = setting(0.004, 'least mean probability of a keypoint', minimum=0, maximum=1)
     area_px: int = setting(192, 'at most one keypoint for so many pixels of the photograph, the best ones', minimum=1)
 
 
