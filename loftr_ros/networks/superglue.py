@@ -116,7 +116,7 @@ class SuperGlue(nn.Module):
     def prepare_for_inference(
         self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
     ) -> SuperGlue:
-        """Fold the batch norms into the linear maps before them, move to a device and a number format, in place."""
+        """Fold batch norms and the last map of each attention, move to a device and a number format, in place."""
         for mlp in [self.kenc.encoder, *(layer.mlp for layer in self.gnn.layers)]:
             for place, norm in enumerate(mlp):
                 if isinstance(norm, PointNorm):
@@ -126,6 +126,8 @@ class SuperGlue(nn.Module):
                     linear.weight.copy_(weight[..., 0])
                     linear.bias.copy_(bias + gain * linear.bias)
                     mlp[place] = nn.Identity()
+        for layer in self.gnn.layers:
+            layer.fold_merge()
         return self.to(device, dtype)
 
 
@@ -194,6 +196,16 @@ class AttentionalPropagation(nn.Module):
     def forward(self, x: Tensor, source: Tensor, valid: Tensor | None, source_valid: Tensor | None) -> Tensor:
         """Return (B, N, C) for `x` (B, N, C) and `source` (B, M, C)."""
         return self.mlp(torch.cat([x, self.attn(x, source, source_valid)], dim=2), valid)
+
+    def fold_merge(self) -> None:
+        """Multiply the last map of the attention into the first one of the MLP: nothing is between them."""
+        if isinstance(self.attn.merge, nn.Identity):
+            return
+        first, merge = self.mlp[0], self.attn.merge
+        of_message = first.weight[:, len(merge.bias) :, 0]  # (2 C, C)
+        first.bias += of_message @ merge.bias
+        of_message.copy_(of_message @ merge.weight[..., 0])
+        self.attn.merge = nn.Identity()
 
 
 class MultiHeadedAttention(nn.Module):
