@@ -164,3 +164,13 @@ def test_optimal_transport_leaves_padding_out():
         torch.testing.assert_close(have[:, rows][..., columns], wanted, atol=1e-4, rtol=1e-4)
         assert have.isfinite().all()
         assert (have[:, 5:7] < 0.5 * ABSENT).all() and (have[:, :, 4:9] < 0.5 * ABSENT).all()
+
+
+def test_in_half_precision_the_same_partners_are_found():
+    network = network_that_compares_descriptors().prepare_for_inference()
+    first = keypoints(40)
+    second = chosen(first, torch.randperm(40)[:30])
+    full = match(network, first, second)
+    half = match(network.prepare_for_inference(dtype=torch.bfloat16), first, second)
+    assert torch.equal(half.partner1, full.partner1) and (full.partner1 >= 0).all()
+    assert half.confidence1.dtype == torch.float32

@@ -154,3 +154,13 @@ def test_padding_has_no_heat_and_changes_nothing_far_from_it():
     plain, masked = network.extract(image), network.extract(image, mask)
     assert torch.equal(masked.heatmap[:, :50, :70], plain.heatmap[:, :50, :70])
     assert not masked.heatmap[:, 50:].any() and not masked.heatmap[:, :, 70:].any()
+
+
+def test_in_half_precision_keypoints_and_descriptors_stay_nearly_the_same():
+    network = with_random_statistics(SuperPoint(**SMALL, sampling='exact')).prepare_for_inference()
+    image = torch.rand(1, 1, 64, 96)
+    full = network.extract(image)
+    half = network.prepare_for_inference(dtype=torch.bfloat16).extract(image.bfloat16())
+    assert half.heatmap.dtype == half.descriptors.dtype == torch.float32
+    assert (half.descriptors * full.descriptors).sum(1).min() > 0.99
+    assert (half.heatmap - full.heatmap).norm() < 0.1 * full.heatmap.norm()

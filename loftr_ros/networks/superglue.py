@@ -70,8 +70,8 @@ class SuperGlue(nn.Module):
             size0, size1: (height, width) of the images [px].
         """
         valid0, valid1 = keypoints0.valid, keypoints1.valid
-        x0 = keypoints0.descriptors + self.kenc(keypoints0, size0)  # (B, N0, D)
-        x1 = keypoints1.descriptors + self.kenc(keypoints1, size1)
+        x0, x1 = self.kenc(keypoints0, size0), self.kenc(keypoints1, size1)  # (B, N0, D), (B, N1, D)
+        x0, x1 = x0 + keypoints0.descriptors.to(x0), x1 + keypoints1.descriptors.to(x1)
         # In a layer both images see each other as they were before it.
         for kind, layer in zip(self.layers, self.gnn.layers, strict=True):
             if kind == 'self':
@@ -182,7 +182,7 @@ class KeypointEncoder(nn.Module):
         centre = keypoints.points.new_tensor([width / 2, height / 2])
         places = (keypoints.points - centre) / (POSITION_SCALE * max(size))
         values = torch.cat([places, keypoints.scores[..., None]], dim=2)
-        return self.encoder(values.to(keypoints.descriptors), keypoints.valid)
+        return self.encoder(values.to(self.encoder[0].weight), keypoints.valid)
 
 
 class AttentionalPropagation(nn.Module):

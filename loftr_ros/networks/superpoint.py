@@ -109,8 +109,9 @@ class SuperPoint(nn.Module):
             x = self._block(f'{stage}b', self._block(f'{stage}a', x))
             if self.downsample == 'pool' and stage < 4:
                 x = F.max_pool2d(x, 2)
-        logits = self.convPb(self._block('Pa', x))
-        return DenseOutput(logits, F.normalize(self.convDb(self._block('Da', x)), dim=1))
+        # In float32 from here on: sub-pixel positions and lengths need more than eight bits.
+        logits, descriptors = (getattr(self, f'conv{head}b')(self._block(f'{head}a', x)).float() for head in 'PD')
+        return DenseOutput(logits, F.normalize(descriptors, dim=1))
 
     def _block(self, name: str, x: Tensor) -> Tensor:
         return F.relu(getattr(self, f'bn{name}')(getattr(self, f'conv{name}')(x)))
@@ -175,7 +176,7 @@ class SuperPoint(nn.Module):
 
 def heat_map(logits: Tensor) -> Tensor:
     """Return the probability of a keypoint at every pixel (B, H, W): soft-max of each cell without its dustbin."""
-    return F.pixel_shuffle(logits.float().softmax(1)[:, :DUSTBIN], CELL)[:, 0]
+    return F.pixel_shuffle(logits.softmax(1)[:, :DUSTBIN], CELL)[:, 0]
 
 
 def suppress_non_maxima(heatmap: Tensor, radius: int, rounds: int = 2) -> Tensor:
