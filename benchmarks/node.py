@@ -15,8 +15,8 @@ import numpy as np
 import report
 
 from loftr_ros.datasets import rendered_drive, save_sequence
-from loftr_ros.ros import live_run  # first: importing ROS from wheels restarts the interpreter
-from loftr_ros.ros.conversions import stamp_ns
+from loftr_ros.messages import stamp_ns
+from loftr_ros.ros import live_run
 from loftr_ros.ros.resources import share_file
 
 FRAMES = 30

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from loftr_ros.datasets.bag_cameras import assign, cameras
 from loftr_ros.errors import InputError
-from loftr_ros.ros.bag_cameras import assign, cameras
 
 PAIR = ('/left/image_raw', '/right/image_raw')
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loftr_ros.datasets.bags import bag_topics, is_bag, open_bag, read_bag
 from loftr_ros.errors import InputError, MissingDependencyError
-from loftr_ros.evaluation.bags import bag_topics, is_bag, open_bag, read_bag
 
 rosbags = pytest.importorskip('rosbags')
 pytest.importorskip('mcap')

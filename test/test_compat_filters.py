@@ -8,7 +8,7 @@ import pytest
 
 from loftr_ros.ros import compat
 from loftr_ros.ros.compat import filters
-from loftr_ros.ros.compat.filters import ApproximateTimeSynchronizer, Cache, SimpleFilter, Subscriber, TimeSynchronizer
+from loftr_ros.ros.compat.filters import ApproximateTimeSynchronizer, SimpleFilter, Subscriber, TimeSynchronizer
 
 try:  # message_filters takes nothing else
     from builtin_interfaces.msg import Time
@@ -94,7 +94,7 @@ ALL = pytest.mark.parametrize(
 )
 
 
-# SimpleFilter, Subscriber, Cache
+# SimpleFilter, Subscriber
 
 
 def test_callbacks_come_in_order_with_their_own_arguments():
@@ -119,10 +119,7 @@ def test_a_subscriber_passes_messages_and_arguments_on():
     node.callback(7)
     assert heard == [7]
     assert node.arguments == (int, 'image', 'best effort', {'callback_group': 'group'})
-    assert subscriber.getTopic() == 'image'
-    assert subscriber.topic_name == '/image'  # of the subscription itself
-    with pytest.raises(AttributeError):
-        _ = subscriber.no_such_attribute
+    assert subscriber.sub.topic_name == '/image'
 
 
 def test_a_subscriber_has_a_depth_of_ten_by_default():
@@ -131,43 +128,12 @@ def test_a_subscriber_has_a_depth_of_ten_by_default():
     assert node.arguments[2] == 10
 
 
-def test_a_cache_keeps_the_last_messages_and_answers_by_time():
-    source, passed = SimpleFilter(), []
-    cache = Cache(source, 3)
-    cache.registerCallback(lambda m: passed.append(m.ms))
-    assert cache.getLast() is None and cache.getLatestTime() is None and cache.getOldestTime() is None
-    for stamp_ms in (10, 20, 30, 40):
-        source.signalMessage(stamped(stamp_ms))
-    assert passed == [10, 20, 30, 40]
-    assert [m.ms for m in cache.getInterval(20 * MS, 30 * MS)] == [20, 30]
-    assert cache.getElemAfterTime(21 * MS).ms == 30
-    assert cache.getElemAfterTime(30 * MS).ms == 30
-    assert cache.getElemAfterTime(41 * MS) is None
-    assert cache.getElemBeforeTime(stamped(39).header.stamp).ms == 30
-    assert cache.getElemBeforeTime(19 * MS) is None
-    assert cache.getLast().ms == 40
-
-
-@pytest.mark.ros
-def test_a_cache_answers_with_rclpy_times():
-    pytest.importorskip('rclpy', reason='rclpy is not installed')
-    from rclpy.time import Time as RclpyTime
-
-    source = SimpleFilter()
-    cache = Cache(source, 5)
-    for stamp_ms in (10, 20):
-        source.signalMessage(stamped(stamp_ms))
-    assert (cache.getOldestTime().nanoseconds, cache.getLatestTime().nanoseconds) == (10 * MS, 20 * MS)
-    assert cache.getLastestTime() == RclpyTime.from_msg(cache.getLatestTime().to_msg())
-    assert [m.ms for m in cache.getInterval(cache.getOldestTime(), cache.getLatestTime())] == [10, 20]
-
-
-def test_a_message_without_a_stamp_is_refused_with_the_remedy(caplog):
-    source = SimpleFilter()
-    cache = Cache(source, 3)
-    source.signalMessage(types.SimpleNamespace(data=1))
-    assert cache.getLast() is None
-    assert 'allow_headerless=True' in caplog.text
+def test_a_message_without_a_stamp_is_dropped_with_a_warning(caplog):
+    inputs = Inputs(1)
+    TimeSynchronizer(inputs, 3).registerCallback(inputs.take)
+    inputs[0].signalMessage(types.SimpleNamespace(data=1))
+    assert inputs.sets == []
+    assert 'dropped a SimpleNamespace without header.stamp' in caplog.text
 
 
 # Synchronizers
@@ -344,20 +310,6 @@ def test_threads_that_feed_at_once_lose_no_set():
     for thread in threads:
         thread.join()
     assert sorted(inputs.sets) == [(ms, ms) for ms in range(500)]
-
-
-@pytest.mark.ros
-@pytest.mark.parametrize('options', [{'allow_headerless': True}, {'sync_arrival_time': True}])
-def test_messages_can_be_taken_at_the_time_of_their_arrival(options):
-    pytest.importorskip('rclpy', reason='rclpy is not installed')
-    inputs, calls = Inputs(2), []
-    ApproximateTimeSynchronizer(inputs, 5, 10.0, **options).registerCallback(lambda *m: calls.append(m))
-    messages = [types.SimpleNamespace(data=1), types.SimpleNamespace(data=2)]
-    if 'sync_arrival_time' in options:
-        messages = [stamped(0), stamped(99_000)]
-    for source, message in zip(inputs, messages, strict=True):
-        source.signalMessage(message)
-    assert calls == [tuple(messages)]
 
 
 # The guard, over the stand-in and over a double with upstream's traps

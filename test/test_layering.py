@@ -23,10 +23,14 @@ ALLOWED = {
     'rendering': {'errors', 'datatypes', 'geometry', 'image'},
     'datasets': {
         *('errors', 'datatypes', 'geometry', 'image', 'image_files', 'output_files', 'rendering'),
+        'messages',
+        'sync',
     },
     'pose': {'errors', 'datatypes', 'config', 'geometry', 'image'},
     'networks': {'errors', 'networks'},
     'weights': {'errors', 'networks', 'output_files'},
+    'messages': {'errors', 'datatypes', 'levels'},
+    'sync': set(),
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
     'training': {

@@ -8,8 +8,8 @@ pytest.importorskip('rosbags')
 
 from rosbags.typesys import Stores, get_typestore
 
+from loftr_ros.datasets.bags import open_bag
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.bags import open_bag
 from loftr_ros.ros.layouts import difference, layout_of, message_class
 
 

@@ -118,7 +118,8 @@ class Evaluation:
 def evaluate(recording, sequence, pairing: str) -> Evaluation:
     """Compare a Recording with the poses of its sequence."""
     from loftr_ros.evaluation.metrics import direction_error_deg, rotation_error_deg
-    from loftr_ros.ros.conversions import relative_pose_from_msg, stamp_ns
+    from loftr_ros.messages import stamp_ns
+    from loftr_ros.ros.conversions import relative_pose_from_msg
 
     rotation_deg, translation_deg, pairs = [], [], []
     for message in recording.poses:
@@ -164,7 +165,8 @@ def true_pose(sequence, pairing: str, index0: int, index1: int) -> np.ndarray:
 
 def _write_pictures(folder: Path, sequence, recording, evaluation: Evaluation) -> None:
     from loftr_ros.evaluation.plots import draw_matches, trajectory_plot
-    from loftr_ros.ros.conversions import matches_from_msg, stamp_ns
+    from loftr_ros.messages import stamp_ns
+    from loftr_ros.ros.conversions import matches_from_msg
 
     pairing = evaluation.row['pairing']
     if recording.matches:

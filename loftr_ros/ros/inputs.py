@@ -9,9 +9,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from loftr_ros.config import Config
 from loftr_ros.errors import ConfigError
+from loftr_ros.messages import stamp_ns
 from loftr_ros.ros import qos, silence
 from loftr_ros.ros.compat import Subscriber, make_synchronizer
-from loftr_ros.ros.conversions import stamp_ns
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.silence import SILENCE_S
 

@@ -19,10 +19,9 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from loftr_ros.datasets import Sequence, open_sequence
+from loftr_ros.datasets import Sequence, bag_cameras, bags, open_sequence
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation import bags
-from loftr_ros.ros import bag_cameras, compat, conversions, layouts
+from loftr_ros.ros import compat, conversions, layouts
 from loftr_ros.ros.inputs import TOPICS
 
 DEPTH = 100

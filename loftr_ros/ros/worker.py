@@ -16,9 +16,9 @@ from loftr_ros.datatypes import PoseFailure
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.matchers import create_matcher
 from loftr_ros.matchers.base import Matcher
+from loftr_ros.messages import FrameReader
 from loftr_ros.odometry.frontend import FrontEnd, PairResult
 from loftr_ros.ros.diagnostics import Statistics
-from loftr_ros.ros.frames import FrameReader
 from loftr_ros.ros.mailbox import BACKLOG_LIMIT, Mailbox
 
 THROTTLE_S = 5.0

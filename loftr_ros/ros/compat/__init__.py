@@ -1,8 +1,8 @@
-"""The one place that chooses between installed message_filters and cv_bridge and their stand-ins.
+"""Choice between installed message_filters and cv_bridge and their stand-ins.
 
-A package is taken when it imports and, for cv_bridge, when it converts a pixel rightly: one that was built for NumPy 1
-imports under NumPy 2 and then fails or crashes, and other packages bear the same name. `describe` says what was chosen
-and why. A node takes its synchronizer from `make_synchronizer`, which keeps it from the traps of either.
+A package is used if it can be imported and, for cv_bridge, if it converts a pixel correctly: one that was built for
+NumPy 1 can be imported under NumPy 2 but then fails or crashes, and other packages have the same name. `describe` tells
+which one was chosen and why. `make_synchronizer` makes a synchronizer that works the same with either.
 """
 
 from __future__ import annotations
@@ -18,25 +18,20 @@ from loftr_ros.ros.compat import bridge, filters, probe
 from loftr_ros.ros.compat.guard import GuardedSynchronizer
 
 __all__ = [
-    'ApproximateTimeSynchronizer',
-    'Cache',
     'CvBridge',
-    'CvBridgeError',
     'GuardedSynchronizer',
-    'SimpleFilter',
     'Subscriber',
-    'TimeSynchronizer',
     'choose_bridge',
     'choose_filters',
     'describe',
     'make_synchronizer',
 ]
 
-_FILTER_NAMES = ('SimpleFilter', 'Subscriber', 'Cache', 'TimeSynchronizer', 'ApproximateTimeSynchronizer')
+_FILTER_NAMES = ('Subscriber', 'TimeSynchronizer', 'ApproximateTimeSynchronizer')
 
 
 def choose_bridge() -> tuple[ModuleType, str]:
-    """Return the module to take CvBridge from, and why."""
+    """Return the module that provides CvBridge, and the reason."""
     if importlib.util.find_spec('cv_bridge') is None:
         return bridge, 'cv_bridge: own stand-in, cv_bridge is not installed'
     try:
@@ -49,7 +44,7 @@ def choose_bridge() -> tuple[ModuleType, str]:
 
 
 def choose_filters() -> tuple[ModuleType, str]:
-    """Return the module to take the filters from, and why."""
+    """Return the module that provides the filters, and the reason."""
     if importlib.util.find_spec('message_filters') is None:
         return filters, 'message_filters: own stand-in, message_filters is not installed'
     try:
@@ -68,14 +63,12 @@ def _brief(error: Exception) -> str:
 
 _bridge, _bridge_reason = choose_bridge()
 _filters, _filters_reason = choose_filters()
-CvBridge, CvBridgeError = _bridge.CvBridge, _bridge.CvBridgeError
-SimpleFilter, Subscriber, Cache = _filters.SimpleFilter, _filters.Subscriber, _filters.Cache
-TimeSynchronizer = _filters.TimeSynchronizer
-ApproximateTimeSynchronizer = _filters.ApproximateTimeSynchronizer
+CvBridge = _bridge.CvBridge
+Subscriber = _filters.Subscriber
 
 
 def describe() -> list[str]:
-    """Say which message_filters and cv_bridge were chosen and why, one line each."""
+    """Return which message_filters and cv_bridge were chosen and why, one line each."""
     return [_filters_reason, _bridge_reason]
 
 
@@ -101,7 +94,7 @@ def make_synchronizer(
     def create(sources):
         if slop is None:
             return module.TimeSynchronizer(sources, queue_size)
-        # Upstream asks for a difference below slop; stamps are whole nanoseconds, and Duration cuts the half one off.
+        # Upstream accepts differences below slop; stamps are whole nanoseconds, and Duration truncates the half one.
         inclusive = slop if module is filters else slop + 1.5e-9
         return module.ApproximateTimeSynchronizer(sources, queue_size, inclusive)
 

@@ -1,8 +1,7 @@
-"""Tells a working cv_bridge from a broken or a foreign one. Runs as a script too, in a process that may crash."""
+"""Tells a working cv_bridge from a broken or a different one. Also runs as a script, in a process that may crash."""
 
 from __future__ import annotations
 
-import array
 import importlib
 import subprocess
 import sys
@@ -10,25 +9,17 @@ import sys
 TIMEOUT_S = 30
 
 
-class _RedPixel:
-    """The least image message whose conversion goes through the compiled part of cv_bridge."""
-
-    height = width = 1
-    encoding = 'rgb8'
-    is_bigendian = 0
-    step = 3
-    data = array.array('B', (250, 20, 10))
-
-
 def load_cv_bridge():
     """Return the installed cv_bridge, or raise what is wrong with it."""
+    import numpy as np
+
     module = importlib.import_module('cv_bridge')
-    for name in ('CvBridge', 'CvBridgeError'):
-        if not hasattr(module, name):
-            raise ImportError(f'{module.__file__} has no {name}: another package of the same name')
-    image = module.CvBridge().imgmsg_to_cv2(_RedPixel(), 'bgr8')
-    if image.tolist() != [[[10, 20, 250]]]:
-        raise ImportError(f'it turns the rgb8 pixel (250, 20, 10) into bgr8 {image.tolist()}')
+    if not hasattr(module, 'CvBridge'):
+        raise ImportError(f'{module.__file__} has no CvBridge: another package of the same name')
+    pixel = np.array([[[10, 20, 250]]], np.uint8)
+    message = module.CvBridge().cv2_to_imgmsg(pixel, 'bgr8')
+    if (message.height, message.width, message.step, bytes(message.data)) != (1, 1, 3, pixel.tobytes()):
+        raise ImportError(f'it turns the bgr8 pixel (10, 20, 250) into {list(message.data)} with step {message.step}')
     return module
 
 
@@ -36,7 +27,7 @@ def try_in_child() -> None:
     """Raise ImportError unless `load_cv_bridge` survives in a process of its own."""
     child = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if child.returncode:
-        last = (child.stderr.strip().splitlines() or ['without a word'])[-1]
+        last = (child.stderr.strip().splitlines() or ['no error message'])[-1]
         raise ImportError(f'a trial run ended with {child.returncode}: {last}')
 
 

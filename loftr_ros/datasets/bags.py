@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from loftr_ros.datasets.bag_storage import ZSTD_MAGIC, Channel, Storage, open_storage, unreadable
 from loftr_ros.errors import InputError, MissingDependencyError
-from loftr_ros.evaluation.bag_storage import ZSTD_MAGIC, Channel, Storage, open_storage, unreadable
 
 SUFFIXES = ('.db3', '.mcap', '.bag')
 HEADER = 'std_msgs/msg/Header'

@@ -1,0 +1,293 @@
+"""Decoding of image and camera_info messages into images, cameras and frames, without ROS.
+
+A message is any object with the fields of its ROS type: of rclpy, or of a bag that is read without ROS.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from loftr_ros.datatypes import DISTORTION_MODELS, Camera, CameraModel, Frame, FrameSet
+from loftr_ros.errors import InputError
+from loftr_ros.levels import Levels, check_no_depth
+
+SECOND_NS = 1_000_000_000
+
+
+def stamp_ns(header) -> int:
+    """Return the stamp of a header [ns]."""
+    return header.stamp.sec * SECOND_NS + header.stamp.nanosec
+
+
+class FrameReader:
+    """Decodes sets of messages into frames. Keeps, for each camera, the grey-value range of its 16-bit images.
+
+    Attributes:
+        baseline_fault: why the last stereo pair had no baseline; empty if it had one.
+    """
+
+    def __init__(self):
+        self.baseline_fault = ''
+        self._levels = (Levels(), Levels())  # of the left and the right camera
+
+    def read(self, messages: tuple, rectified: bool) -> FrameSet:
+        """Return the frames of one camera, or of a left and a right camera.
+
+        Args:
+            messages: image and camera_info, of the left and then the right camera; a Camera in place of camera_info
+                where the calibration is known otherwise.
+
+        Raises:
+            InputError: a message is invalid.
+        """
+        pairs = zip(messages[::2], messages[1::2], self._levels, strict=False)
+        frames = [
+            Frame(
+                image_from_msg(image, levels),
+                info if isinstance(info, Camera) else camera_from_info(info, rectified=rectified),
+                stamp_ns(image.header),
+                image.header.frame_id,
+            )
+            for image, info, levels in pairs
+        ]
+        if len(frames) == 1:
+            return FrameSet(frames[0])
+        if isinstance(messages[1], Camera) or isinstance(messages[3], Camera):
+            baseline_m, self.baseline_fault = 0.0, 'a camera_info is missing: only it contains P of a rectified pair'
+        else:
+            baseline_m, self.baseline_fault = baseline_from_infos(messages[1], messages[3])
+        return FrameSet(*frames, baseline_m or None)
+
+
+# --- cameras ---------------------------------------------------------------------------------------------------------
+
+
+def camera_from_info(info, *, rectified: bool) -> Camera:
+    """Return the camera that took the image which belongs to a camera_info.
+
+    A rectified image has the intrinsics P and no distortion, a raw one K and D. K and P hold for the full sensor; the
+    image is its `roi` (all zeros: everything), binned. As in image_geometry, on which camera_info's other users rely,
+    `x = (x_full - x_offset) / binning` without a half pixel: exact where binning skips pixels, (b - 1) / (2 b) px off
+    where it averages them. P moves by the raw roi.
+
+    Raises:
+        InputError: not calibrated, or the distortion model is unknown.
+    """
+    name, columns = ('P', 4) if rectified else ('K', 3)
+    values = np.reshape(_field(info, name), (3, columns))[:, :3]
+    if not (np.isfinite(values).all() and values[0, 0] > 0 and values[1, 1] > 0):
+        other = _field(info, 'K' if rectified else 'P')
+        remedy = 'calibrate the camera (camera_calibration) and load the result into its driver'
+        if other[0] > 0:
+            remedy = (
+                f'{"K" if rectified else "P"} is filled: set input.rectified to {str(not rectified).lower()}, or '
+                + remedy
+            )
+        raise InputError(
+            f'camera_info of {info.header.frame_id!r} has fx={values[0, 0]:g}, fy={values[1, 1]:g} in {name}, '
+            f'needed are positive focal lengths: {remedy}'
+        )
+    binning = np.maximum((info.binning_x, info.binning_y), 1)
+    roi = info.roi
+    is_full = not (roi.x_offset or roi.y_offset or roi.width or roi.height)
+    size = np.array((info.width, info.height) if is_full else (roi.width, roi.height)) // binning
+    matrix = values.astype(np.float64)
+    matrix[:2, 2] -= (roi.x_offset, roi.y_offset)
+    matrix[:2] /= binning[:, None]
+    distortion, model = ((), CameraModel.PLUMB_BOB) if rectified else _distortion(info)
+    try:
+        return Camera(matrix, int(size[0]), int(size[1]), distortion, model)
+    except InputError as error:
+        raise InputError(f'camera_info of {info.header.frame_id!r}, {name}: {error}') from error
+
+
+def _field(info, name: str):
+    """Return D, K or P of a camera_info; these names are in lower case in ROS 2."""
+    return getattr(info, name.lower()) if hasattr(info, name.lower()) else getattr(info, name)
+
+
+def _distortion(info) -> tuple[np.ndarray, CameraModel]:
+    """Return coefficients and model of raw images."""
+    coefficients = np.asarray(_field(info, 'D'), dtype=np.float64)
+    model = DISTORTION_MODELS.get(info.distortion_model)
+    if model is None:
+        if not coefficients.any():
+            return coefficients, CameraModel.PLUMB_BOB  # simulators write zeros and no name
+        raise InputError(
+            f'camera_info of {info.header.frame_id!r} has the distortion model {info.distortion_model!r} with '
+            f'{len(coefficients)} coefficients; known are {", ".join(DISTORTION_MODELS)}. Rectify the images '
+            '(image_proc) and set input.rectified, or name the model in camera_info'
+        )
+    return coefficients, model
+
+
+MAX_FOCAL_RATIO = 1.02
+"""The two P of a rectified pair have one focal length; beyond this they are not of one pair."""
+MAX_OFF_AXIS = 0.05
+"""Share of the baseline that may lie off the axis of a rectified pair: KITTI's P have a millimetre or two there."""
+
+
+def baseline_from_infos(left_info, right_info) -> tuple[float, str]:
+    """Return the distance of two rectified cameras [m] from both P, or 0 and the reason why there is none.
+
+    P = K' [1 | t] has the way t from a common origin to each camera, which is the left camera for most drivers but not
+    for all (KITTI's colour cameras, rigs with more than two). The pair may lie side by side or one above the other.
+    """
+    offsets, focals = [], []
+    for name, info in (('left', left_info), ('right', right_info)):
+        projection = np.reshape(np.asarray(_field(info, 'P'), np.float64), (3, 4))
+        matrix = projection[:, :3]
+        if not (np.isfinite(projection).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+            return 0.0, f'P of the {name} camera_info has no finite, positive focal lengths: {_CALIBRATE}'
+        if not np.array_equal(matrix[2], (0, 0, 1)):
+            return 0.0, f'the last row of P of the {name} camera_info is {projection[2].tolist()}, needed is 0 0 1'
+        offsets.append(np.linalg.solve(matrix, projection[:, 3]))
+        focals.append(matrix[0, 0])
+    if max(focals) > MAX_FOCAL_RATIO * min(focals):
+        return 0.0, f'P of left and right have the focal lengths {focals[0]:g} and {focals[1]:g}: {_CALIBRATE}'
+    vector = offsets[1] - offsets[0]
+    baseline_m = float(np.linalg.norm(vector))
+    if baseline_m == 0:
+        return 0.0, f'P of left and right put both cameras at one place: {_CALIBRATE}'
+    if max(np.abs(vector[:2])) ** 2 < (1 - MAX_OFF_AXIS**2) * baseline_m**2:
+        return 0.0, f'P of left and right are {vector.round(4).tolist()} m apart, along neither x nor y: {_CALIBRATE}'
+    return baseline_m, ''
+
+
+_CALIBRATE = 'calibrate the two cameras as one pair (camera_calibration with two cameras) for a translation in metres'
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+class _Encoding(NamedTuple):
+    """How a pixel of a picture is stored, and OpenCV's conversion to BGR; None where it is grey or BGR already."""
+
+    dtype: str
+    channels: int
+    to_bgr: int | None = None
+
+
+def _encodings() -> dict[str, _Encoding]:
+    """Return the encodings of sensor_msgs/image_encodings that are pictures.
+
+    8UC1, 8UC3, 8UC4 and 16UC1 do not name the order of their channels: they are read as grey, BGR and BGRA.
+    """
+    found = {}
+    for bits, dtype in ((8, 'u1'), (16, 'u2')):
+        found[f'mono{bits}'] = _Encoding(dtype, 1)
+        found[f'bgr{bits}'] = _Encoding(dtype, 3)
+        found[f'rgb{bits}'] = _Encoding(dtype, 3, cv2.COLOR_RGB2BGR)
+        found[f'bgra{bits}'] = _Encoding(dtype, 4, cv2.COLOR_BGRA2BGR)
+        found[f'rgba{bits}'] = _Encoding(dtype, 4, cv2.COLOR_RGBA2BGR)
+        # OpenCV names a pattern after the second and third pixel of its second row, ROS after its first 2x2 pixels.
+        for pattern, opencv in (('rggb', 'BG'), ('bggr', 'RG'), ('gbrg', 'GR'), ('grbg', 'GB')):
+            found[f'bayer_{pattern}{bits}'] = _Encoding(dtype, 1, getattr(cv2, f'COLOR_Bayer{opencv}2BGR'))
+    for name in ('yuv422', 'uyvy'):
+        found[name] = _Encoding('u1', 2, cv2.COLOR_YUV2BGR_UYVY)
+    for name in ('yuv422_yuy2', 'yuyv'):
+        found[name] = _Encoding('u1', 2, cv2.COLOR_YUV2BGR_YUY2)
+    found['8UC1'], found['16UC1'] = found['mono8'], found['mono16']
+    found['8UC3'], found['8UC4'] = found['bgr8'], found['bgra8']
+    return found
+
+
+ENCODINGS = _encodings()
+"""Encodings that `image_from_msg` decodes."""
+
+
+def image_from_msg(msg, levels: Levels | None = None) -> np.ndarray:
+    """Return the image of an Image or CompressedImage as uint8, (H, W) grey or (H, W, 3) BGR.
+
+    16 bits become 8 by `levels`, which keeps one range for the images of a topic. 16UC1 is read as mono16, unless it
+    looks like depth. Alpha is dropped. EXIF orientation is not applied. The image may share the message's memory.
+
+    Args:
+        levels: of the topic; without it, each 16-bit image has a range of its own.
+
+    Raises:
+        InputError: the message is empty, too short, not a picture, or cannot be decoded.
+    """
+    levels = levels or Levels()
+    try:
+        return _raw(msg, levels) if hasattr(msg, 'encoding') else _compressed(msg, levels)
+    except cv2.error as error:
+        raise InputError(f'image of {msg.header.frame_id!r} cannot be converted: {error}') from error
+
+
+def _raw(msg, levels: Levels) -> np.ndarray:
+    encoding = ENCODINGS.get(msg.encoding)
+    if encoding is None:
+        raise InputError(
+            f'image of {msg.header.frame_id!r} has the encoding {msg.encoding!r}; needed is a picture: '
+            f'{", ".join(ENCODINGS)}. For depth, float or other data subscribe to the picture that belongs to it'
+        )
+    image = _pixels(msg, encoding)
+    if msg.encoding == '16UC1':
+        _check_no_depth(msg, image)
+    if encoding.to_bgr is not None:
+        image = cv2.cvtColor(image, encoding.to_bgr)
+    return levels.to_8_bits(image)
+
+
+def _pixels(msg, encoding: _Encoding) -> np.ndarray:
+    """Return a message's pixels, (H, W) or (H, W, channels), native byte order; a view if rows have no padding."""
+    name = f'image of {msg.header.frame_id!r}'
+    dtype = np.dtype(encoding.dtype).newbyteorder('>' if msg.is_bigendian else '<')
+    pixel = dtype.itemsize * encoding.channels
+    if not (msg.height and msg.width):
+        raise InputError(f'{name} is empty: {msg.width}x{msg.height}; check the camera driver')
+    if msg.step < msg.width * pixel:
+        raise InputError(
+            f'{name}: step is {msg.step} bytes but {msg.width} pixels of {msg.encoding} need {msg.width * pixel}; '
+            'the publisher must set step to the bytes of a row'
+        )
+    data = np.asarray(msg.data, np.uint8) if isinstance(msg.data, list) else msg.data
+    needed = (msg.height - 1) * msg.step + msg.width * pixel
+    if len(data) < needed:
+        raise InputError(
+            f'{name}: data has {len(data)} bytes but {msg.width}x{msg.height} of {msg.encoding} with step {msg.step} '
+            f'needs {msg.height * msg.step}'
+        )
+    shape, strides = (msg.height, msg.width), (msg.step, pixel)
+    if encoding.channels > 1:
+        shape, strides = (*shape, encoding.channels), (*strides, dtype.itemsize)
+    image = np.ndarray(shape, dtype, data, strides=strides)
+    return np.ascontiguousarray(image, dtype.newbyteorder('='))
+
+
+def _check_no_depth(msg, image: np.ndarray) -> None:
+    name = f'image of {msg.header.frame_id!r}'
+    if 'depth' in msg.header.frame_id.lower():
+        raise InputError(
+            f'{name} is 16UC1 in the frame of a depth camera; subscribe to its picture (of infrared: mono8 or mono16)'
+        )
+    check_no_depth(image, name)
+
+
+def _compressed(msg, levels: Levels) -> np.ndarray:
+    name = f'compressed image of {msg.header.frame_id!r}'
+    if 'compressedDepth' in msg.format:
+        raise InputError(f'{name} is compressed depth; subscribe to the picture')
+    if not len(msg.data):
+        raise InputError(f'{name} is empty; check the camera driver')
+    image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InputError(
+            f'{name}: {len(msg.data)} bytes of format {msg.format!r} cannot be decoded; needed is an image format that '
+            'OpenCV reads, such as jpeg or png'
+        )
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+    source, *_ = re.split(r'[;\s]', msg.format)
+    if image.dtype == np.uint16 and source != 'mono16':
+        _check_no_depth(msg, image)
+    image = levels.to_8_bits(image)
+    if image.ndim == 2 and source.startswith('bayer_') and source in ENCODINGS:
+        # image_transport compresses the raw Bayer pattern as a grey image.
+        return cv2.cvtColor(image, ENCODINGS[source].to_bgr)
+    return image
