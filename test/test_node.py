@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.geometry import angle_between, rotation_angle  # noqa: E402
+from loftr_ros.messages import image_from_msg, stamp_ns  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
 from loftr_ros.ros.compat import CvBridge  # noqa: E402
 
@@ -86,7 +87,7 @@ class Camera:
 
     def _on_diagnostics(self, message):
         self.status = message.status[0]
-        self.stamp_s = conversions.stamp_ns(message.header) / SECOND_NS
+        self.stamp_s = stamp_ns(message.header) / SECOND_NS
         self.diagnostics = {item.key: item.value for item in self.status.values}
 
     def wait(self, condition, what, seconds=60):
@@ -138,9 +139,9 @@ def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_
     assert len(recording.matches) == len(recording.poses) == 11  # the first frame is the first keyframe
     directions_deg = []
     for message, pose in zip((m for m, _ in recording.matches), recording.poses, strict=True):
-        assert conversions.stamp_ns(message.header) > conversions.stamp_ns(message.header0)
+        assert stamp_ns(message.header) > stamp_ns(message.header0)
         assert (message.id0, message.id1) == (pose.id0, pose.id1)
-        index0, index1 = (recording.stamps_ns[conversions.stamp_ns(h)] for h in (pose.header0, pose.header))
+        index0, index1 = (recording.stamps_ns[stamp_ns(h)] for h in (pose.header0, pose.header))
         assert (message.id0, message.id1) == (index0, index1)
         assert pose.status in (RelativePose.STATUS_OK, RelativePose.STATUS_LOW_PARALLAX)
         assert pose.scale == RelativePose.SCALE_UP_TO_SCALE
@@ -272,7 +273,7 @@ def test_compressed_images_and_a_picture_only_for_those_who_look(tmp_path, drive
         for i, frame in enumerate(frames):
             robot.send(frame.image, frame.camera, (i + 1) * SECOND_NS)
         robot.wait(lambda: robot.pictures and len(robot.poses) == 2, 'poses and a picture')
-        picture = BRIDGE.imgmsg_to_cv2(robot.pictures[0], 'bgr8')
+        picture = image_from_msg(robot.pictures[0])
         assert picture.shape[1] >= 2 * SIZE[0] and picture.std() > 10
         assert robot.poses[0].status < RelativePose.STATUS_PURE_ROTATION
 
@@ -287,7 +288,7 @@ def test_silence_is_explained(tmp_path):
 def test_a_set_of_stamps_that_are_far_apart_is_a_warning_once_for_each_topic(tmp_path, drive):
     def shift(_message, info):
         """Give camera_info a stamp that is 0.45 of the frame period later."""
-        info.header = conversions.header(conversions.stamp_ns(info.header) + 45 * SECOND_NS // 100, '')
+        info.header = conversions.header(stamp_ns(info.header) + 45 * SECOND_NS // 100, '')
 
     frame = drive.frames(0)[0]
     wide = {'sync.approximate_sync': 'true', 'sync.approximate_sync_tolerance_seconds': '0.5'}

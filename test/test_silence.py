@@ -12,6 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from loftr_ros.config import SyncConfig
 from loftr_ros.ros import compat, qos, silence
+from loftr_ros.ros.compat.filters import SimpleFilter
 
 pytestmark = pytest.mark.ros
 
@@ -22,7 +23,7 @@ START_NS = 1_700_000_000_000_000_000
 
 def deliver(sync, offsets_ms=(0, 0, 0, 0), late=(0, 0, 0, 0), count=40, period_ms=100):
     """Feed four topics, `late` messages behind and with stamps moved by an offset; return guard and sets of stamps."""
-    inputs = [compat.SimpleFilter() for _ in TOPICS]
+    inputs = [SimpleFilter() for _ in TOPICS]
     sets = []
     slop = sync.approximate_sync_tolerance_seconds if sync.approximate_sync else None
     take = lambda *messages: sets.append([compat.filters.stamp_ns_of(m) for m in messages])  # noqa: E731
