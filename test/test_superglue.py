@@ -4,12 +4,13 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
+from loftr_ros.networks.keypoints import Keypoints  # noqa: E402
 from loftr_ros.networks.sinkhorn import (  # noqa: E402
     ABSENT,
     log_optimal_transport,
     masked_log_optimal_transport,
 )
-from loftr_ros.networks.superglue import KeypointSet, SuperGlue  # noqa: E402
+from loftr_ros.networks.superglue import SuperGlue  # noqa: E402
 
 SMALL = {'descriptor': 16, 'encoder': (8, 16), 'layers': ('self', 'cross') * 2, 'sinkhorn_iterations': 20}
 SIZE = (48, 64)
@@ -43,11 +44,11 @@ def network_that_compares_descriptors(**settings):
 def keypoints(count, batch=1, channels=16, valid=None):
     points = torch.rand(batch, count, 2) * torch.tensor([SIZE[1], SIZE[0]])
     descriptors = torch.nn.functional.normalize(torch.randn(batch, count, channels), dim=2)
-    return KeypointSet(points, torch.rand(batch, count), descriptors, valid)
+    return Keypoints(points, torch.rand(batch, count), descriptors, valid)
 
 
 def chosen(of, index):
-    return KeypointSet(*(field[:, index] for field in of[:3]))
+    return Keypoints(*(field[:, index] for field in of[:3]))
 
 
 def match(network, keypoints0, keypoints1):
@@ -95,13 +96,13 @@ def test_padding_changes_no_match_and_matches_nothing():
     network = network_that_compares_descriptors()
     first, second = keypoints(9), keypoints(9)
     order = torch.tensor([4, 1, 6])
-    second = KeypointSet(*(torch.cat([a[:, order], b], dim=1) for a, b in zip(first[:3], second[:3], strict=True)))
+    second = Keypoints(*(torch.cat([a[:, order], b], dim=1) for a, b in zip(first[:3], second[:3], strict=True)))
     wanted = network.log_assignment(first, second, SIZE, SIZE)
     padded = []
     for plain, count in ((first, 9), (second, 12)):
         # What padding holds must not matter: copies of true keypoints would match.
         fields = (torch.cat([field, field[:, :5]], dim=1) for field in plain[:3])
-        padded.append(KeypointSet(*fields, (torch.arange(count + 5) < count)[None]))
+        padded.append(Keypoints(*fields, (torch.arange(count + 5) < count)[None]))
     have = network.log_assignment(*padded, SIZE, SIZE)
     inner = torch.cat([have[:, :9], have[:, -1:]], dim=1)
     inner = torch.cat([inner[..., :12], inner[..., -1:]], dim=2)
@@ -120,7 +121,7 @@ def test_each_pair_of_a_batch_is_matched_as_alone_also_one_without_keypoints():
     together = match(network, first, second)
     assert together.partner0.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, -1, -1, -1], [-1] * 6]
     for number, count in ((0, 6), (1, 3)):
-        alone = (KeypointSet(*(field[number : number + 1, :count] for field in side[:3])) for side in (first, second))
+        alone = (Keypoints(*(field[number : number + 1, :count] for field in side[:3])) for side in (first, second))
         found = match(network, *alone)
         torch.testing.assert_close(found.confidence0[0], together.confidence0[number, :count], atol=1e-4, rtol=1e-4)
 

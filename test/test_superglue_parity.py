@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from loftr_ros.networks.superglue import KeypointSet, SuperGlue  # noqa: E402
+from loftr_ros.networks.keypoints import Keypoints  # noqa: E402
+from loftr_ros.networks.superglue import SuperGlue  # noqa: E402
 from loftr_ros.networks.superpoint import SuperPoint  # noqa: E402
 from loftr_ros.weights.layouts import to_official  # noqa: E402
 
@@ -68,7 +69,7 @@ def shifted_keypoints(superpoint):
         descriptors = found.descriptors - found.descriptors.mean(1, keepdim=True)
         descriptors = torch.nn.functional.normalize(descriptors, dim=2)
         assert found.valid.all()
-        yield KeypointSet(found.points, found.scores, descriptors)
+        yield Keypoints(found.points, found.scores, descriptors)
 
 
 @pytest.mark.parametrize('prepared', [False, True])

@@ -127,6 +127,13 @@ def test_each_image_of_a_batch_is_as_alone_and_has_the_budget_of_rows():
         torch.testing.assert_close(alone.descriptors[0], together.descriptors[number], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize('size', [(1, 1), (5, 7), (8, 48)])
+def test_an_image_that_is_all_border_has_no_keypoint(size):
+    network = with_random_statistics(SuperPoint(**SMALL))
+    found = network(torch.rand(1, 1, 8, 48), threshold=0.0, budget=5, size=size)
+    assert not found.valid.any()
+
+
 def test_an_image_without_keypoints_gives_padding_alone():
     found = detector_of([])(torch.zeros(1, 1, 48, 64), budget=5)
     assert not found.valid.any() and not found.points.any() and not found.descriptors.any()

@@ -7,8 +7,9 @@ torch = pytest.importorskip('torch')
 pytest.importorskip('cv2')
 
 from loftr_ros.errors import ConfigError  # noqa: E402
-from loftr_ros.networks.superglue import KeypointSet, SuperGlue  # noqa: E402
-from loftr_ros.networks.superpoint import Keypoints, SuperPoint  # noqa: E402
+from loftr_ros.networks.keypoints import Keypoints  # noqa: E402
+from loftr_ros.networks.superglue import SuperGlue  # noqa: E402
+from loftr_ros.networks.superpoint import SuperPoint  # noqa: E402
 from loftr_ros.training.batch import Pair, collate  # noqa: E402
 from loftr_ros.training.config import OptimizerConfig, TrainingConfig  # noqa: E402
 from loftr_ros.training.superglue import SuperGlueStep, true_partners  # noqa: E402
@@ -40,7 +41,7 @@ def keypoints(places, count=None):
     points = torch.zeros(1, count, 2)
     points[0, : len(places)] = torch.tensor(places, dtype=torch.float32).reshape(-1, 2)
     valid = torch.arange(count)[None] < len(places)
-    return KeypointSet(points, torch.ones(1, count), torch.eye(16)[None, :count], valid)
+    return Keypoints(points, torch.ones(1, count), torch.eye(16)[None, :count], valid)
 
 
 def test_partners_are_mutually_nearest_and_a_keypoint_that_is_not_shown_is_unmatched():

@@ -9,20 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loftr_ros.networks.keypoints import Keypoints
 from loftr_ros.networks.repvgg import fold_batch_norm
 from loftr_ros.networks.sinkhorn import masked_log_optimal_transport
 
 POSITION_SCALE = 0.7
 """Keypoints are given to the encoder in units of this share of the longer side."""
-
-
-class KeypointSet(NamedTuple):
-    """Keypoints of a batch of images as the network takes them."""
-
-    points: Tensor  # (B, N, 2) x, y [px]
-    scores: Tensor  # (B, N)
-    descriptors: Tensor  # (B, N, D), of length 1
-    valid: Tensor | None = None  # (B, N) bool, False for padding; None: no padding
 
 
 class KeypointMatches(NamedTuple):
@@ -54,6 +46,7 @@ class SuperGlue(nn.Module):
         sinkhorn_iterations: int = 100,
     ):
         super().__init__()
+        self.descriptor_channels = descriptor
         self.layers, self.sinkhorn_iterations = tuple(layers), sinkhorn_iterations
         self.kenc = KeypointEncoder((3, *encoder, descriptor))
         self.gnn = nn.Module()
@@ -62,7 +55,7 @@ class SuperGlue(nn.Module):
         self.bin_score = nn.Parameter(torch.tensor(1.0))
 
     def log_assignment(
-        self, keypoints0: KeypointSet, keypoints1: KeypointSet, size0: tuple[int, int], size1: tuple[int, int]
+        self, keypoints0: Keypoints, keypoints1: Keypoints, size0: tuple[int, int], size1: tuple[int, int]
     ) -> Tensor:
         """Return the log of the soft assignment (B, N0 + 1, N1 + 1), the dustbins last. Both images have keypoints.
 
@@ -85,8 +78,8 @@ class SuperGlue(nn.Module):
 
     def match(
         self,
-        keypoints0: KeypointSet,
-        keypoints1: KeypointSet,
+        keypoints0: Keypoints,
+        keypoints1: Keypoints,
         size0: tuple[int, int],
         size1: tuple[int, int],
         threshold: float = 0.2,
@@ -176,7 +169,7 @@ class KeypointEncoder(nn.Module):
         super().__init__()
         self.encoder = PointMlp(widths)
 
-    def forward(self, keypoints: KeypointSet, size: tuple[int, int]) -> Tensor:
+    def forward(self, keypoints: Keypoints, size: tuple[int, int]) -> Tensor:
         """Return (B, N, D)."""
         height, width = size
         centre = keypoints.points.new_tensor([width / 2, height / 2])

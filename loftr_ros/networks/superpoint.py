@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loftr_ros.networks.keypoints import Keypoints
 from loftr_ros.networks.repvgg import conv_with, fold_batch_norm
 
 CELL = 8
@@ -29,15 +30,6 @@ class SuperPointFeatures(NamedTuple):
 
     heatmap: Tensor  # (B, H, W) float32 probability of a keypoint, 0 in padding
     descriptors: Tensor  # (B, D, H / 8, W / 8), of length 1 over D
-
-
-class Keypoints(NamedTuple):
-    """Keypoints of a batch of images, the highest score first. Every image has N rows; those beyond its own are 0."""
-
-    points: Tensor  # (B, N, 2) x, y [px]
-    scores: Tensor  # (B, N), probability of a keypoint at its pixel
-    descriptors: Tensor  # (B, N, D), of length 1
-    valid: Tensor  # (B, N) bool, False for padding
 
 
 class SuperPoint(nn.Module):
@@ -127,7 +119,7 @@ class SuperPoint(nn.Module):
         subpixel: bool = False,
         size: tuple[int, int] | None = None,
     ) -> Keypoints:
-        """Return the keypoints of images from the features of `extract`.
+        """Return the keypoints of images from the features of `extract`: `budget` rows each, the highest score first.
 
         Args:
             threshold: least score.
@@ -140,7 +132,7 @@ class SuperPoint(nn.Module):
         heatmap = features.heatmap
         height, width = size or heatmap.shape[1:]
         maxima = suppress_non_maxima(heatmap, nms_radius)
-        inner = maxima[:, border : height - border, border : width - border]
+        inner = maxima[:, border : max(height - border, 0), border : max(width - border, 0)]
         points, scores, valid = strongest(inner, threshold, budget)
         points = torch.where(valid[..., None], points + border, 0)
         if subpixel:

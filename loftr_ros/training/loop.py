@@ -7,6 +7,7 @@ from last.pt therefore takes the steps that it would have taken.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import signal
@@ -72,6 +73,7 @@ class Trainer:
             raise ConfigError(
                 f'batch is {config.batch}, no multiple of the {self.processes.size} processes; change one of them'
             )
+        checkpoint = dataclasses.replace(checkpoint, detector=config.detector)  # SuperGlue's weights need it again
         self.run_folder = RunFolder(folder, checkpoint, writes=self.processes.rank == 0)
         self.step, self.best = 0, -1.0
         torch.manual_seed(config.seed)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from loftr_ros.errors import ConfigError
-from loftr_ros.networks.superglue import KeypointSet, SuperGlue
+from loftr_ros.networks.keypoints import Keypoints
+from loftr_ros.networks.superglue import SuperGlue
 from loftr_ros.networks.superpoint import SuperPoint
 from loftr_ros.training.adaptation import load_detector
 from loftr_ros.training.batch import PairBatch
@@ -26,8 +27,8 @@ DETECTION_THRESHOLD = 0.005
 class SuperGlueTruth(NamedTuple):
     """Keypoints of a batch and what should be matched."""
 
-    keypoints0: KeypointSet
-    keypoints1: KeypointSet
+    keypoints0: Keypoints
+    keypoints1: Keypoints
     partners: CoarseTruth  # numbers of keypoints for cells
 
     @property
@@ -66,9 +67,8 @@ class SuperGlueStep(nn.Module):
         keypoints0, keypoints1 = (self._detect(image) for image in (batch.image0, batch.image1))
         return SuperGlueTruth(keypoints0, keypoints1, true_partners(keypoints0, keypoints1, batch))
 
-    def _detect(self, image: Tensor) -> KeypointSet:
-        found = self.detector(image, threshold=DETECTION_THRESHOLD, budget=self.config.keypoints)
-        return KeypointSet(found.points, found.scores, found.descriptors, found.valid)
+    def _detect(self, image: Tensor) -> Keypoints:
+        return self.detector(image, threshold=DETECTION_THRESHOLD, budget=self.config.keypoints)
 
     def forward(self, batch: PairBatch, truth: SuperGlueTruth, counts: Tensor) -> StepOutput:
         """Return the loss. `counts`: of `SuperGlueTruth.counts`, averaged over processes."""
@@ -89,7 +89,7 @@ class SuperGlueStep(nn.Module):
         return MatchCount(len(error), *within, len(truth.partners.match.cell0))
 
 
-def true_partners(keypoints0: KeypointSet, keypoints1: KeypointSet, batch: PairBatch) -> CoarseTruth:
+def true_partners(keypoints0: Keypoints, keypoints1: Keypoints, batch: PairBatch) -> CoarseTruth:
     """Return which keypoints show the same point (SuperGlue, section 4 and supplement).
 
     Partners are mutually nearest and within MATCHED_PX in both images. A keypoint is unmatched when the other image
@@ -124,7 +124,7 @@ def assignment_precision(assignment: Tensor, truth: SuperGlueTruth, batch: PairB
     return found.sum().cpu(), (error <= MATCHED_PX).sum().cpu()
 
 
-def _distances(points: Tensor, of: KeypointSet, to: KeypointSet) -> Tensor:
+def _distances(points: Tensor, of: Keypoints, to: Keypoints) -> Tensor:
     """Return (B, N, M) [px]: from where the other image shows the keypoints `of` to its keypoints `to`.
 
     Infinite where it does not show them, and for padding.

@@ -22,6 +22,7 @@ class Checkpoint:
         licence: of the weights.
         non_commercial: the licence forbids commercial use; loading needs `matcher.accept_license`.
         note: what else a user should know.
+        detector: of SuperGlue, `matcher.weights` of the SuperPoint that it was trained with.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Checkpoint:
     licence: str = 'unknown'
     non_commercial: bool = False
     note: str = ''
+    detector: str = ''
 
 
 def loftr_settings(match_type: str, positional_encoding: str) -> dict[str, Any]:
@@ -258,7 +260,8 @@ _ENTRIES = (
         file='superglue_outdoor.pth',
         url=f'{MAGIC_LEAP}/superglue_outdoor.pth',
         sha256='2f5f5e9bb3febf07b69df633c4c3ff7a17f8af26a023aae2b9303d22339195bd',
-        note='MegaDepth; needs superpoint_v1 beside it',
+        note='MegaDepth; needs superpoint_v1 as well',
+        detector='superpoint_v1',
         **MAGIC_LEAP_TERMS,
     ),
     Checkpoint(
@@ -268,7 +271,8 @@ _ENTRIES = (
         file='superglue_indoor.pth',
         url=f'{MAGIC_LEAP}/superglue_indoor.pth',
         sha256='0e710469be25ebe1e2ccf68edcae8b2945b0617c8e7e68412251d9d47f5052b1',
-        note='ScanNet; needs superpoint_v1 beside it',
+        note='ScanNet; needs superpoint_v1 as well',
+        detector='superpoint_v1',
         **MAGIC_LEAP_TERMS,
     ),
 )

@@ -26,6 +26,7 @@ def write_metadata(checkpoint: Checkpoint, source_sha256: str = '') -> dict[str,
         'non_commercial': json.dumps(checkpoint.non_commercial),
         'page': checkpoint.page,
         'note': checkpoint.note,
+        'detector': checkpoint.detector,
         'source_sha256': source_sha256,
     }
 
@@ -48,6 +49,7 @@ def read_metadata(path: Path) -> Checkpoint | None:
             licence=values['licence'],
             non_commercial=json.loads(values['non_commercial']),
             note=values['note'],
+            detector=values.get('detector', ''),
         )
     except (KeyError, ValueError, AttributeError) as error:
         raise InputError(f'{path} has incomplete metadata ({error!r}); convert the original again') from error
