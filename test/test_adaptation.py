@@ -9,8 +9,8 @@ cv2 = pytest.importorskip('cv2')
 from loftr_ros.networks.superpoint import CELL, DUSTBIN, DenseOutput, SuperPoint  # noqa: E402
 from loftr_ros.training import adaptation  # noqa: E402
 from loftr_ros.training.adaptation import adapt, label_file, label_photographs, load_label, mean_heat_map  # noqa: E402
-from loftr_ros.training.config import DataConfig, LabelConfig  # noqa: E402
 from loftr_ros.training.data import PairDataset, is_held_back  # noqa: E402
+from loftr_ros.training.settings import DataConfig, LabelConfig  # noqa: E402
 from loftr_ros.weights import Checkpoint, save  # noqa: E402
 
 SMALL = {

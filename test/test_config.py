@@ -17,7 +17,7 @@ from loftr_ros.config import (
     to_markdown,
     to_yaml,
 )
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,8 +8,8 @@ import pytest
 from smooth_images import smooth_panorama, smooth_photograph
 
 from loftr_ros.errors import ConfigError, InputError
-from loftr_ros.training.config import DataConfig, SceneConfig
 from loftr_ros.training.data import PairDataset, find_images, is_held_back
+from loftr_ros.training.settings import DataConfig, SceneConfig
 
 
 @pytest.fixture(scope='module')

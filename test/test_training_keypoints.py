@@ -9,9 +9,9 @@ cv2 = pytest.importorskip('cv2')
 from loftr_ros.networks.superpoint import DUSTBIN, SuperPoint  # noqa: E402
 from loftr_ros.training.augmentation import paste_occluders  # noqa: E402
 from loftr_ros.training.batch import UNKNOWN, Pair, collate  # noqa: E402
-from loftr_ros.training.config import DataConfig, HomographyConfig, OptimizerConfig  # noqa: E402
 from loftr_ros.training.data import PairDataset  # noqa: E402
 from loftr_ros.training.homography import photograph_pair  # noqa: E402
+from loftr_ros.training.settings import DataConfig, HomographyConfig, OptimizerConfig  # noqa: E402
 from loftr_ros.training.shapes import SHAPES, Canvas, shape_image  # noqa: E402
 from loftr_ros.training.superpoint import (  # noqa: E402
     IGNORED,

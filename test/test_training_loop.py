@@ -21,12 +21,12 @@ import yaml
 from loftr_ros.commands.train import read
 from loftr_ros.errors import ConfigError, InputError, TrainingError
 from loftr_ros.training.batch import Pair, collate
-from loftr_ros.training.config import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points, sample_view
 from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import learning_rate, train
 from loftr_ros.training.runs import RunFolder
+from loftr_ros.training.settings import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import TrainingStep, coarse_precision, count_matches
 from loftr_ros.training.supervision import look_up
 from loftr_ros.weights import Checkpoint, load_into, load_state

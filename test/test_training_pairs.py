@@ -9,9 +9,9 @@ from smooth_images import smooth_panorama, smooth_photograph
 
 from loftr_ros.training.augmentation import change_light, paste_occluders
 from loftr_ros.training.batch import Pair
-from loftr_ros.training.config import HomographyConfig, PanoramaConfig, SceneConfig
 from loftr_ros.training.homography import homography_points, panorama_pair, photograph_pair
 from loftr_ros.training.scenes import boxes, relief, scene_pair
+from loftr_ros.training.settings import HomographyConfig, PanoramaConfig, SceneConfig
 
 SIZE = (96, 128)
 

@@ -15,10 +15,10 @@ from loftr_ros.datatypes import Camera
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.geometry import quaternion_from_matrix
 from loftr_ros.rendering import Face, Scene, Texture, render
-from loftr_ros.training.config import DataConfig, PosedConfig
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points
 from loftr_ros.training.posed import crop_pair, open_posed, posed_pair
+from loftr_ros.training.settings import DataConfig, PosedConfig
 
 DISTANCE_M, STEP_M = 2.0, 0.2
 SIZE = (64, 96)

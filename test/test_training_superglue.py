@@ -11,7 +11,7 @@ from loftr_ros.networks.keypoints import Keypoints  # noqa: E402
 from loftr_ros.networks.superglue import SuperGlue  # noqa: E402
 from loftr_ros.networks.superpoint import SuperPoint  # noqa: E402
 from loftr_ros.training.batch import Pair, collate  # noqa: E402
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig  # noqa: E402
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig  # noqa: E402
 from loftr_ros.training.superglue import SuperGlueStep, true_partners  # noqa: E402
 from loftr_ros.weights import Checkpoint, save  # noqa: E402
 

@@ -1,7 +1,7 @@
 """Train a network on photographs, panoramas, rendered scenes or depth; the same command resumes a stopped run.
 
 The file contains `name`, `network` (`matcher` and arguments of the network's constructor) and settings of
-loftr_ros/training/config.py; config/train/ has examples. Several GPUs:
+loftr_ros/training/settings.py; config/train/ has examples. Several GPUs:
 `torchrun --nproc-per-node N -m loftr_ros.cli train CONFIG -o FOLDER`.
 """
 
@@ -37,7 +37,7 @@ def run(options) -> int:
 
 def read(path: Path, assignments: list[str]):
     """Return the Checkpoint and the TrainingConfig that a file and `--set` describe."""
-    from loftr_ros.training.config import TrainingConfig
+    from loftr_ros.training.settings import TrainingConfig
     from loftr_ros.weights import Checkpoint
 
     document = config.read_yaml(path)

@@ -21,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from loftr_ros.datasets import Sequence, bag_cameras, bags, open_sequence
 from loftr_ros.errors import InputError
-from loftr_ros.ros import compat, conversions, layouts
+from loftr_ros.ros import compat, conversions, message_types
 from loftr_ros.ros.inputs import TOPICS
 
 DEPTH = 100
@@ -223,11 +223,11 @@ class BagPlayer(_Player):
         if topic.name == '/clock' and self._clock is not None:
             return '--clock publishes the time of the recording there'
         try:
-            cls = layouts.message_class(topic.message_type)
+            cls = message_types.message_class(topic.message_type)
             recorded = bag.layout(topic.name)
         except InputError as error:
             return str(error)
-        different = '' if recorded is None else layouts.difference(recorded, layouts.layout_of(cls))
+        different = '' if recorded is None else message_types.difference(recorded, message_types.layout_of(cls))
         if different:
             return (
                 f'{topic.message_type} was recorded with other fields than the installed package has ({different}); '

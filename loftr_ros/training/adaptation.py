@@ -20,8 +20,8 @@ from loftr_ros.errors import InputError
 from loftr_ros.image_files import read_grey
 from loftr_ros.networks.superpoint import CELL, SuperPoint, heat_map, strongest, suppress_non_maxima
 from loftr_ros.output_files import writing
-from loftr_ros.training.config import HomographyConfig, LabelConfig
 from loftr_ros.training.homography import random_homography
+from loftr_ros.training.settings import HomographyConfig, LabelConfig
 from loftr_ros.weights import find, load_into, load_state
 from loftr_ros.weights.convert import build_network
 

@@ -19,9 +19,9 @@ from loftr_ros.training import scenes
 from loftr_ros.training.adaptation import label_file, load_label
 from loftr_ros.training.augmentation import change_light, paste_occluders
 from loftr_ros.training.batch import Pair
-from loftr_ros.training.config import DataConfig
 from loftr_ros.training.homography import panorama_pair, photograph_pair
 from loftr_ros.training.posed import PosedSet, open_posed, posed_pair
+from loftr_ros.training.settings import DataConfig
 from loftr_ros.training.shapes import shape_image
 
 HELD_BACK = 10

@@ -8,7 +8,7 @@ import numpy as np
 from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.image import pixel_from_fraction, scale_points
 from loftr_ros.training.batch import UNKNOWN, Pair
-from loftr_ros.training.config import HomographyConfig, PanoramaConfig
+from loftr_ros.training.settings import HomographyConfig, PanoramaConfig
 
 # --- Photographs ----------------------------------------------------------------------------------------------------
 

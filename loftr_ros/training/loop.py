@@ -23,11 +23,11 @@ from tqdm import tqdm
 from loftr_ros.errors import ConfigError, TrainingError
 from loftr_ros.training.adaptation import label_photographs
 from loftr_ros.training.batch import PairBatch, collate
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.data import HELD_BACK, PairDataset, photographs_of
 from loftr_ros.training.distributed import Processes, join_batch_norms
 from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.runs import RunFolder
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import MatchCount, StepOutput
 from loftr_ros.training.steps import make_step
 from loftr_ros.weights import Checkpoint, find, load_into, load_state

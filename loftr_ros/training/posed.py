@@ -13,8 +13,8 @@ from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image import fraction_from_pixel, scale_matrix
 from loftr_ros.training.batch import Pair
-from loftr_ros.training.config import PosedConfig
 from loftr_ros.training.homography import sample_view
+from loftr_ros.training.settings import PosedConfig
 from loftr_ros.training.supervision import bilinear, inverse_depth, points_from_depth
 
 ATTEMPTS = 8

@@ -16,7 +16,7 @@ import yaml
 
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.output_files import writing
-from loftr_ros.training.config import TrainingConfig
+from loftr_ros.training.settings import TrainingConfig
 from loftr_ros.weights import Checkpoint, refuse_what_is_not_finite, save
 
 LOG = logging.getLogger(__name__)

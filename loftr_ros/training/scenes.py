@@ -23,8 +23,8 @@ from loftr_ros.rendering import (
 )
 from loftr_ros.rendering.rooms import CAMERA_HEIGHT_M, LOOP_M
 from loftr_ros.training.batch import Pair
-from loftr_ros.training.config import SceneConfig
 from loftr_ros.training.homography import random_camera
+from loftr_ros.training.settings import SceneConfig
 from loftr_ros.training.supervision import points_from_depth
 
 DEPTH_TOLERANCE = 0.01

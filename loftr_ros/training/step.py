@@ -12,7 +12,7 @@ from loftr_ros.networks.efficient_loftr import EfficientLoFTR
 from loftr_ros.networks.loftr import COARSE_STRIDE, FINE_STRIDE, LoFTR
 from loftr_ros.training import losses
 from loftr_ros.training.batch import PairBatch
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
 from loftr_ros.training.supervision import (
     CELL,
     CoarseMatch,

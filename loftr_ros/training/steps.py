@@ -6,7 +6,7 @@ from importlib import import_module
 
 from torch import nn
 
-from loftr_ros.training.config import TrainingConfig
+from loftr_ros.training.settings import TrainingConfig
 
 STEPS = {
     'loftr': 'loftr_ros.training.step:TrainingStep',

@@ -13,8 +13,8 @@ from loftr_ros.networks.superglue import SuperGlue
 from loftr_ros.networks.superpoint import SuperPoint
 from loftr_ros.training.adaptation import load_detector
 from loftr_ros.training.batch import PairBatch
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig
 from loftr_ros.training.losses import superglue_nll
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import CONFIDENCE, MatchCount, StepOutput
 from loftr_ros.training.supervision import CoarseMatch, CoarseTruth, look_up
 

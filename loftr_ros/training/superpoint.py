@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from loftr_ros.networks.superpoint import CELL, DUSTBIN, SuperPoint
 from loftr_ros.training.batch import UNKNOWN, PairBatch
-from loftr_ros.training.config import OptimizerConfig, TrainingConfig
+from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import MatchCount, StepOutput
 from loftr_ros.training.supervision import look_up
 

@@ -10,7 +10,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from loftr_ros.datasets.bags import open_bag
 from loftr_ros.errors import InputError
-from loftr_ros.ros.layouts import difference, layout_of, message_class
+from loftr_ros.ros.message_types import difference, layout_of, message_class
 
 
 def compared(tmp_path, text, name='std_msgs/msg/String', schema='ros2msg'):
