@@ -172,22 +172,22 @@ def compare(name: str, folder: Path, sizes, rounds: int) -> list[list]:
 def tricks_of_loftr(folder: Path, size) -> dict:
     import torch
 
-    from loftr_ros.matchers.detector_free import load_network
+    from loftr_ros.weights.convert import load_network
 
     plain, _ = load_network('loftr', str(folder / 'loftr.safetensors'), False)
     pair = images('loftr', size)
     networks = {
         'as trained, weights (O, I, 3, 3)': plain,
         'channels last': copy.deepcopy(plain).to(memory_format=torch.channels_last),
-        'batch norms folded, channels last': copy.deepcopy(plain).fuse(),
-        'and Winograd (the default in fp32)': copy.deepcopy(plain).fuse(winograd=True),
+        'batch norms folded, channels last': copy.deepcopy(plain).prepare_for_inference(plain=True),
+        'and Winograd (the default in fp32)': copy.deepcopy(plain).prepare_for_inference(),
     }
-    functions = {label: lambda n=n: len(n(*pair, THRESHOLD).cell0) for label, n in networks.items()}
+    functions = {label: lambda n=n: len(n(*pair, THRESHOLD).index0) for label, n in networks.items()}
     fastest = networks['and Winograd (the default in fp32)']
     with torch.inference_mode():
         known = fastest.extract(pair[0])
     functions['and features of image 0 known'] = lambda: len(
-        fastest.match(known, fastest.extract(pair[1]), THRESHOLD).cell0
+        fastest.match(known, fastest.extract(pair[1]), THRESHOLD).index0
     )
     return functions
 
@@ -195,11 +195,11 @@ def tricks_of_loftr(folder: Path, size) -> dict:
 def tricks_of_efficient_loftr(folder: Path, size) -> dict:
     import torch
 
-    from loftr_ros.matchers.detector_free import load_network
     from loftr_ros.networks import two_stage_refinement
+    from loftr_ros.weights.convert import load_network
 
     plain, _ = load_network('efficient_loftr', str(folder / 'efficient_loftr.safetensors'), False)
-    fused = copy.deepcopy(plain).reparameterize()
+    fused = copy.deepcopy(plain).prepare_for_inference()
     pair = images('efficient_loftr', size)
 
     @contextlib.contextmanager
@@ -212,7 +212,7 @@ def tricks_of_efficient_loftr(folder: Path, size) -> dict:
 
     def run(network, context=contextlib.nullcontext):
         with context():
-            return len(network(*pair, THRESHOLD).cell0)
+            return len(network(*pair, THRESHOLD).index0)
 
     with torch.inference_mode():
         known = fused.extract(pair[0])
@@ -220,7 +220,7 @@ def tricks_of_efficient_loftr(folder: Path, size) -> dict:
         'as trained, whole fine map': lambda: run(plain, whole_fine_map),
         'branches fused': lambda: run(fused, whole_fine_map),
         'and fine map only around matches (the default)': lambda: run(fused),
-        'and features of image 0 known': lambda: len(fused.match(known, fused.extract(pair[1]), THRESHOLD).cell0),
+        'and features of image 0 known': lambda: len(fused.match(known, fused.extract(pair[1]), THRESHOLD).index0),
     }
 
 

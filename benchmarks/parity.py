@@ -35,7 +35,7 @@ def loftr_rows() -> list[list]:
             for form, network in zip(('as loaded', 'fused', 'Winograd'), loftr.prepared(ours), strict=True):
                 found = network(*images)
                 same = torch.equal(found.keypoints0, wanted['keypoints0'])
-                row = [f'{size[0]}x{size[1]}', variant, form, len(found.cell0), 'equal' if same else 'differ']
+                row = [f'{size[0]}x{size[1]}', variant, form, len(found.index0), 'equal' if same else 'differ']
                 if same:
                     row += [
                         f'{(found.keypoints1 - wanted["keypoints1"]).abs().max():.1e}',
@@ -56,12 +56,12 @@ def efficient_rows() -> list[list]:
         cell1 = theirs(pair).matches[0, 1]
         cell0 = (cell1 >= 0).nonzero()[:, 0]
         for form in ('as loaded', 'fused'):
-            network = ours if form == 'as loaded' else ours.reparameterize()
+            network = ours if form == 'as loaded' else ours.prepare_for_inference()
             features = [network.extract(image) for image in images]
             coarse = network.loftr_coarse(*(f.coarse for f in features))
             found = network.match(*features, efficient.THRESHOLD, border=2)
-            same = torch.equal(found.cell0, cell0) and torch.equal(found.cell1, cell1[cell0])
-            backbone = max(efficient.relative(f.pyramid.half, wanted[1][i : i + 1]) for i, f in enumerate(features))
+            same = torch.equal(found.index0, cell0) and torch.equal(found.index1, cell1[cell0])
+            backbone = max(efficient.relative(f.maps.half, wanted[1][i : i + 1]) for i, f in enumerate(features))
             tokens = max(efficient.relative(c.permute(0, 3, 1, 2), wanted[0][:, i]) for i, c in enumerate(coarse))
             size_text = f'{size[0]}x{size[1]}'
             agreement = 'equal' if same else 'differ'

@@ -12,8 +12,9 @@ from tiny_networks import save_tiny
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.image import prepare
-from loftr_ros.matchers import create_matcher, detector_free, keep_points, match_images, precision
-from loftr_ros.networks.efficient_loftr import EfficientLoFTR, MatchedPoints
+from loftr_ros.matchers import create_matcher, inference, match_images, precision
+from loftr_ros.networks.base import NetworkMatches
+from loftr_ros.networks.efficient_loftr import EfficientLoFTR
 from loftr_ros.networks.loftr import LoFTR
 
 NETWORKS = {'loftr': LoFTR, 'efficient_loftr': EfficientLoFTR}
@@ -74,16 +75,16 @@ def test_padding_matches_nothing(name, make):
     features = matcher.extract(image)
     assert features.image.pixels.shape > (97, 129)
     with torch.inference_mode():
-        found = matcher.network.match(features.maps, features.maps, threshold=-1.0, border=0)
-    assert len(found.cell0)
-    assert (found.cell0 % (features.image.pixels.shape[1] // 8)).max() < -(-129 // 8)
-    assert (found.cell0 // (features.image.pixels.shape[1] // 8)).max() < -(-97 // 8)
+        found = matcher.network.match(features.features, features.features, threshold=-1.0, border=0)
+    assert len(found.index0)
+    assert (found.index0 % (features.image.pixels.shape[1] // 8)).max() < -(-129 // 8)
+    assert (found.index0 // (features.image.pixels.shape[1] // 8)).max() < -(-97 // 8)
 
 
 @each_network
 def test_a_picture_that_fills_the_grid_needs_no_mask(name, make):
     matcher = make(name)
-    assert [field for field in ('mask', 'valid') if getattr(matcher.extract(texture(96, 128)).maps, field, None)] == []
+    assert matcher.extract(texture(96, 128)).features.mask is None
 
 
 @each_network
@@ -122,7 +123,7 @@ def test_similarities_without_a_bound_become_confidences_in_the_same_order(tmp_p
         score = torch.tensor([24.0, 25.0, 100.0, 900.0])
         points = torch.full((4, 2), 40.0)
         cells = torch.arange(4)
-        return MatchedPoints(cells, cells, cells, points, points, score, torch.ones(4))
+        return NetworkMatches(cells, cells, cells, points, points, score, torch.ones(4))
 
     monkeypatch.setattr(EfficientLoFTR, 'match', match)
     path = save_tiny('efficient_loftr', tmp_path, mode='optimized')
@@ -169,7 +170,7 @@ def test_points_of_a_keyframe_stay_where_its_first_match_put_them():
     )
     first = matcher.match(keyframe, others[0])
     free = matcher.match(keyframe, others[1])
-    second = matcher.match(keep_points(matcher, keyframe, first), others[1])
+    second = matcher.match(matcher.keep_points(keyframe, first), others[1])
     places = dict(zip(first.point_id0.tolist(), map(tuple, first.keypoints0.tolist()), strict=True))
     common = [
         (number, tuple(point))
@@ -279,7 +280,7 @@ def lacks_memory_above(monkeypatch, network, pixels, method='extract'):
     def limited(self, first, *arguments, **keywords):
         rows, columns = first.shape[2:] if method == 'extract' else [8 * n for n in first.coarse.shape[1:3]]
         if rows * columns > pixels:
-            raise detector_free.OUT_OF_MEMORY('CUDA out of memory. Tried to allocate 2.00 GiB.')
+            raise inference.OUT_OF_MEMORY('CUDA out of memory. Tried to allocate 2.00 GiB.')
         return original(self, first, *arguments, **keywords)
 
     monkeypatch.setattr(network, method, limited)
@@ -316,7 +317,7 @@ def test_features_of_two_sizes_match(name, make):
     matcher = make(name)
     image0, image1 = shifted_pair(240, 320)
     large = matcher.extract(image0)
-    matcher.resize_max = 256
+    matcher.images.resize_max = 256
     small = matcher.extract(image1)
     assert (large.image.width, small.image.width) == (320, 256)
     matches = matcher.match(large, small)
@@ -334,10 +335,10 @@ def test_memory_that_suffices_for_nothing_is_an_error_with_the_remedy(name, make
 def test_reducing_twice_leads_back_to_the_same_pixels(make, monkeypatch):
     matcher = make('loftr')
     features = matcher.extract(texture(480, 640))
-    matcher.resize_max = 480
-    matcher._reduce(features)
-    matcher.resize_max = 200
-    matcher._reduce(features)
+    matcher.images.resize_max = 480
+    matcher.images.reduce(features)
+    matcher.images.resize_max = 200
+    matcher.images.reduce(features)
     once = prepare(texture(480, 640), resize_max=200, multiple=8)
     assert (features.image.width, features.image.height) == (once.width, once.height)
     corners = np.array([[0.0, 0], [199, 149]])

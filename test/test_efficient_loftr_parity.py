@@ -79,16 +79,16 @@ def test_efficient_loftr_gives_the_coarse_matches_of_transformers(size):
     assert len(expected) > 100
     for fused in (False, True):
         if fused:
-            ours.reparameterize()
+            ours.prepare_for_inference()
         features = [ours.extract(image) for image in images]
         coarse = ours.loftr_coarse(*(f.coarse for f in features))
         for index in range(2):
             # Sums in another order, over up to 14 blocks and 8 layers.
-            assert relative(features[index].pyramid.half, wanted_half[index : index + 1]) < 1e-5
-            assert relative(features[index].pyramid.quarter, wanted_quarter[index : index + 1]) < 1e-5
+            assert relative(features[index].maps.half, wanted_half[index : index + 1]) < 1e-5
+            assert relative(features[index].maps.quarter, wanted_quarter[index : index + 1]) < 1e-5
             assert relative(coarse[index].permute(0, 3, 1, 2), wanted_coarse[:, index]) < 1e-5
         found = ours.match(*features, THRESHOLD, border=2)
-        assert torch.equal(found.cell0, expected)
-        assert torch.equal(found.cell1, wanted_cell1[expected])
+        assert torch.equal(found.index0, expected)
+        assert torch.equal(found.index1, wanted_cell1[expected])
         moved = (found.keypoints0 - found.keypoints1).median(0).values
         assert moved.tolist() == pytest.approx(SHIFT, abs=1.0)

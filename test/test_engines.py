@@ -13,10 +13,11 @@ from loftr_ros import cli
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, MissingDependencyError
 from loftr_ros.matchers import create_matcher, engines, match_images
-from loftr_ros.matchers.detector_free import load_network
-from loftr_ros.matchers.graphs import PARTS, write_onnx
+from loftr_ros.matchers.onnx_files import write_onnx
+from loftr_ros.networks import NETWORKS, part_classes
+from loftr_ros.weights.convert import load_network
 
-each_network = pytest.mark.parametrize('name', PARTS)
+each_network = pytest.mark.parametrize('name', NETWORKS)
 
 
 @pytest.mark.slow
@@ -61,7 +62,7 @@ def test_files_give_the_tensors_of_the_network_at_any_size(name, settings, tmp_p
     pytest.importorskip('onnx', reason='needs onnx: make test-slow installs it')
     runtime = pytest.importorskip('onnxruntime', reason='needs onnxruntime: make test-slow installs it')
     network, _ = load_network(name, save_tiny(name, tmp_path, **settings), False)
-    parts = {part: kind(network) for part, kind in PARTS[name].items()}
+    parts = {part: kind(network) for part, kind in part_classes(name).items()}
     sessions = {
         part: runtime.InferenceSession(
             str(write_onnx(module, tmp_path / f'{part}.onnx')), providers=['CPUExecutionProvider']

@@ -55,9 +55,9 @@ def test_a_shift_by_whole_cells_is_found(settings):
     # Random weights give all cells a common part, and position would hide the scene: take the mean off instead.
     network.position = lambda like: -like.mean(dim=(1, 2))[0]
     matches = network(*shifted_pair())
-    assert len(matches.cell0) > 20
+    assert len(matches.index0) > 20
     # Columns of 16 cells: a shift by (16, 8) px is 2 columns and 1 row.
-    right = matches.cell0 - matches.cell1 == 16 + 2
+    right = matches.index0 - matches.index1 == 16 + 2
     assert right.float().mean() > 0.9
     offset = (matches.keypoints0 - matches.keypoints1)[right]
     assert (offset - torch.tensor([16.0, 8.0])).abs().max() <= 4  # half a window: the fine level may move no further
@@ -65,8 +65,8 @@ def test_a_shift_by_whole_cells_is_found(settings):
 
 def test_keypoints0_are_the_cells_of_image_0():
     matches = tiny()(*shifted_pair(), threshold=0.0, border=0)
-    assert len(matches.cell0) > 0
-    assert matches.keypoints0.tolist() == [[8 * (cell % 16), 8 * (cell // 16)] for cell in matches.cell0.tolist()]
+    assert len(matches.index0) > 0
+    assert matches.keypoints0.tolist() == [[8 * (cell % 16), 8 * (cell // 16)] for cell in matches.index0.tolist()]
 
 
 def test_extracting_once_gives_the_matches_of_extracting_twice():
@@ -86,8 +86,8 @@ def test_a_batch_of_pairs_gives_the_matches_of_each_pair(match_type):
     for i, (image0, image1) in enumerate(pairs):
         alone = network(image0, image1, threshold=1e-3)
         of_pair = batch.batch_index == i
-        assert batch.cell0[of_pair].tolist() == alone.cell0.tolist()
-        assert batch.cell1[of_pair].tolist() == alone.cell1.tolist()
+        assert batch.index0[of_pair].tolist() == alone.index0.tolist()
+        assert batch.index1[of_pair].tolist() == alone.index1.tolist()
         # float32 products of other shapes add in another order.
         torch.testing.assert_close(batch.keypoints1[of_pair], alone.keypoints1, atol=1e-3, rtol=0)
         torch.testing.assert_close(batch.confidence[of_pair], alone.confidence, atol=1e-4, rtol=0)
@@ -96,10 +96,10 @@ def test_a_batch_of_pairs_gives_the_matches_of_each_pair(match_type):
 def test_images_of_different_sizes_swap_with_their_matches():
     image0, image1 = noise(48, 80), noise(64, 40)
     matches = tiny()(image0, image1, threshold=0.0, border=0)
-    assert len(matches.cell0) > 0
-    assert matches.cell0.max() < 6 * 10 and matches.cell1.max() < 8 * 5
+    assert len(matches.index0) > 0
+    assert matches.index0.max() < 6 * 10 and matches.index1.max() < 8 * 5
     half_window = 4
-    cell1 = 8 * torch.stack([matches.cell1 % 5, matches.cell1 // 5], 1)
+    cell1 = 8 * torch.stack([matches.index1 % 5, matches.index1 // 5], 1)
     assert (matches.keypoints1 - cell1).abs().max() <= half_window
 
 
@@ -119,7 +119,7 @@ def test_padding_changes_nothing_but_the_reach_of_convolutions(match_type):
         torch.testing.assert_close(masked, plain, atol=1e-5, rtol=1e-5)
     if match_type == 'dual_softmax':  # the masses of optimal transport count padded cells, as in the authors' code
         plain, masked = network.match(*features, threshold=0.01), network.match(*padded, threshold=0.01)
-        assert len(plain.cell0) > 0
+        assert len(plain.index0) > 0
         assert masked.keypoints0.tolist() == plain.keypoints0.tolist()
         torch.testing.assert_close(masked.confidence, plain.confidence, atol=1e-4, rtol=0)
 
@@ -128,8 +128,8 @@ def test_a_mask_of_pixels_hides_padded_cells():
     mask = torch.zeros(1, 64, 96, dtype=torch.bool)
     mask[:, :40, :72] = True
     matches = tiny()(noise(), noise(), threshold=0.0, border=1, mask0=mask, mask1=mask)
-    assert len(matches.cell0) > 0
-    for cell in (matches.cell0, matches.cell1):
+    assert len(matches.index0) > 0
+    for cell in (matches.index0, matches.index1):
         assert set((cell % 12).tolist()) <= set(range(1, 8)) and set((cell // 12).tolist()) <= set(range(1, 4))
 
 
@@ -138,7 +138,7 @@ def test_half_precision_stays_finite_with_a_mask():
     mask = torch.zeros(1, 64, 96, dtype=torch.bool)
     mask[:, :40, :72] = True
     matches = network(noise().half(), noise().half(), threshold=0.01, mask0=mask, mask1=mask)
-    assert len(matches.cell0) > 0
+    assert len(matches.index0) > 0
     assert all(torch.isfinite(field).all() for field in matches)
     assert matches.keypoints1.dtype == torch.float32
 
@@ -146,15 +146,15 @@ def test_half_precision_stays_finite_with_a_mask():
 def test_the_border_is_left_out():
     free = tiny()(noise(), noise(), threshold=0.0, border=0)
     kept = tiny()(noise(), noise(), threshold=0.0, border=2)
-    assert 0 < len(kept.cell0) < len(free.cell0)
-    for cell in (kept.cell0, kept.cell1):
+    assert 0 < len(kept.index0) < len(free.index0)
+    for cell in (kept.index0, kept.index1):
         assert (cell % 12).min() >= 2 and (cell % 12).max() <= 9 and (cell // 12).min() >= 2 and (cell // 12).max() <= 5
 
 
 def test_no_match_gives_empty_tensors_of_the_right_shape():
     matches = tiny()(noise(), noise(seed=5), threshold=1.0)
     assert matches.keypoints0.shape == matches.keypoints1.shape == (0, 2)
-    assert matches.confidence.shape == matches.sigma.shape == matches.cell0.shape == (0,)
+    assert matches.confidence.shape == matches.sigma.shape == matches.index0.shape == (0,)
 
 
 def test_an_image_that_is_no_multiple_of_8_is_refused():
@@ -170,7 +170,7 @@ def test_an_unknown_match_type_is_refused_with_the_choices():
 def test_fusing_changes_the_maps_by_rounding_only():
     network, image = tiny(), noise()
     plain = network.backbone(image)
-    network.fuse()
+    network.prepare_for_inference(plain=True)
     for have, want in zip(network.backbone(image), plain, strict=True):
         # Relative to the largest value: sums of a hundred float32 products in another order.
         assert (have - want).abs().max() < 1e-5 * want.abs().max()
@@ -202,7 +202,7 @@ def test_sigma_is_the_deviation_along_one_axis_in_pixels():
         layer.norm2.weight.zero_()
         layer.norm2.bias.zero_()
     matches = network(*pair, threshold=0.01)
-    assert len(matches.cell0) > 0
+    assert len(matches.index0) > 0
     # 5 positions 2 px apart, equally likely: variance 4 * (25 - 1) / 12 px^2.
     torch.testing.assert_close(matches.sigma, torch.full_like(matches.sigma, math.sqrt(8)), atol=1e-4, rtol=0)
 
@@ -244,13 +244,12 @@ def test_training_gives_gradients_to_every_weight(match_type):
     network = LoFTR(**TINY, match_type=match_type).train()
     index = torch.arange(6)
 
-    def pick(log_confidence):
-        extra = int(match_type == 'optimal_transport')
-        assert log_confidence.shape == (2, 96 + extra, 96 + extra) and not log_confidence.requires_grad
-        return index // 3, 20 + index, 30 + index
-
     with torch.enable_grad():
-        log_confidence, refinement = network.forward_training(noise(batch=2), noise(batch=2, seed=1), pick)
+        log_confidence, refinement = network.training_output(
+            noise(batch=2), noise(batch=2, seed=1), index // 3, 20 + index, 30 + index
+        )
+        extra = int(match_type == 'optimal_transport')
+        assert log_confidence.shape == (2, 96 + extra, 96 + extra)
         assert refinement.expectation.shape == (6, 2) and refinement.deviation.shape == (6,)
         (refinement.expectation.square().sum() - log_confidence[:, 5, 6].sum()).backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
@@ -262,8 +261,8 @@ def test_the_dense_confidence_of_training_is_that_of_matching():
     network, pair = tiny(), shifted_pair()
     matches = network(*pair, threshold=0.05)
     none = torch.zeros(0, dtype=torch.int64)
-    log_confidence, _ = network.forward_training(*pair, lambda _: (none, none, none))
-    assert len(matches.cell0) > 0
+    log_confidence, _ = network.training_output(*pair, none, none, none)
+    assert len(matches.index0) > 0
     torch.testing.assert_close(
-        log_confidence.exp()[0, matches.cell0, matches.cell1], matches.confidence, atol=1e-5, rtol=1e-4
+        log_confidence.exp()[0, matches.index0, matches.index1], matches.confidence, atol=1e-5, rtol=1e-4
     )

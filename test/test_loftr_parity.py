@@ -67,7 +67,11 @@ def calibrate(backbone, image):
 
 def prepared(network):
     """The network as loaded, with batch norms folded, and with Winograd convolutions too."""
-    return network, copy.deepcopy(network).fuse(), copy.deepcopy(network).fuse(winograd=True)
+    return (
+        network,
+        copy.deepcopy(network).prepare_for_inference(plain=True),
+        copy.deepcopy(network).prepare_for_inference(),
+    )
 
 
 def relative(have, want):
@@ -82,7 +86,7 @@ def test_loftr_gives_the_matches_of_kornia(variant, size):
     wanted = theirs(dict(zip(('image0', 'image1'), images, strict=True)))
     for network in prepared(ours):
         found = network(*images)
-        assert len(found.cell0) > 500
+        assert len(found.index0) > 500
         assert torch.equal(found.keypoints0, wanted['keypoints0'])
         # Right cells; random fine weights do not find the middle of a window exactly.
         assert (found.keypoints0 - found.keypoints1).median(0).values.tolist() == pytest.approx(SHIFT, abs=0.5)
@@ -117,7 +121,7 @@ def test_padding_gives_the_matches_of_kornia():
     theirs.coarse_matching.register_forward_pre_hook(lambda _module, inputs: inputs[2].update(coarse_masks))
     wanted = theirs({'image0': image0, 'image1': padded1, 'mask0': mask0, 'mask1': mask1})
     found = ours(image0, padded1, mask0=mask0, mask1=mask1)
-    assert len(found.cell0) > 300
+    assert len(found.index0) > 300
     assert torch.equal(found.keypoints0, wanted['keypoints0'])
     assert (found.keypoints1 - wanted['keypoints1']).abs().max() < 1e-3
     assert (found.confidence - wanted['confidence']).abs().max() < 1e-4

@@ -301,7 +301,7 @@ def test_loftr_gets_a_finite_gradient_in_every_parameter(match_type):
     image0, image1, points01, points10 = shifted_batch(3)
     truth = coarse_truth(points01, points10)
     match = sample(truth.match, 8, torch.Generator().manual_seed(0))
-    output = network.forward_training(image0, image1, lambda log_confidence: match)
+    output = network.training_output(image0, image1, *match)
     target = window_offset(points01, match, columns1=8, half_window_px=4.0)
     assert (target == torch.tensor([0.75, 0.0])).all()
     coarse = (

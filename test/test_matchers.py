@@ -15,7 +15,7 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.evaluation.baselines import BASELINES, create_baseline
-from loftr_ros.matchers import MATCHERS, create_matcher, keep_points, match_images, matcher_names
+from loftr_ros.matchers import MATCHERS, create_matcher, match_images, matcher_names
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_what_two_images_give_does_not_depend_on_what_was_matched_before(name):
     assert len(first) > 20
     matcher.match(a, c)
     matcher.match(c, a)
-    keep_points(matcher, a, matcher.match(a, c))
+    matcher.keep_points(a, matcher.match(a, c))
     assert_same(matcher.match(a, b), first)
     # An image that was matched with C before it met B for the first time.
     again = matcher.extract(image_a)
@@ -162,7 +162,7 @@ def test_a_place_of_image_0_keeps_its_cell_whatever_image_1_is(name):
     place = {}
     for shift in (0, 3, 7):
         matches = matcher.match(features0, matcher.extract(np.roll(image, shift, axis=1)))
-        features0 = keep_points(matcher, features0, matches)
+        features0 = matcher.keep_points(features0, matches)
         assert len(matches)
         for cell, point in zip(matches.point_id0.tolist(), matches.keypoints0.tolist(), strict=True):
             if cell >= 0:
@@ -180,7 +180,8 @@ def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch, tmp_path)
     (tmp_path / 'their_package.py').write_text(
         'import numpy as np\n'
         'from loftr_ros.datatypes import Matches\n'
-        'class Theirs:\n'
+        'from loftr_ros.matchers import Matcher\n'
+        'class Theirs(Matcher):\n'
         '    def __init__(self, config):\n'
         '        self.name, self.most = config.name, config.max_matches\n'
         '    def extract(self, image):\n'
@@ -202,8 +203,9 @@ def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch, tmp_path)
         flat = np.zeros((60, 80), np.uint8)
         matches = match_images(matcher, flat, flat)
         assert matcher.name == 'theirs' and matches.keypoints1.tolist() == [[21, 22], [23, 24], [25, 26]]
-        # It has no `keep_points`, so the front end goes on with its features.
-        assert keep_points(matcher.matcher if subpixel != 'none' else matcher, (60, 80), matches) == (60, 80)
+        # The defaults of Matcher.
+        theirs = matcher.matcher if subpixel != 'none' else matcher
+        assert theirs.keep_points((60, 80), matches) == (60, 80) and matcher.notes == {}
 
 
 def test_importing_the_table_does_not_import_torch():

@@ -27,7 +27,7 @@ from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import learning_rate, train
 from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.settings import DataConfig, OptimizerConfig, TrainingConfig
-from loftr_ros.training.step import TrainingStep, coarse_precision, count_matches
+from loftr_ros.training.step import coarse_precision
 from loftr_ros.training.supervision import look_up
 from loftr_ros.weights import Checkpoint, load_into, load_state
 from loftr_ros.weights.convert import build_network
@@ -241,7 +241,8 @@ def test_the_exported_weights_are_those_of_the_best_validation_and_fit_the_match
     load_into(network, load_state(path))
     scores = [float(row['score']) for row in rows]
     network.eval()
-    count = count_matches(network, collate([Shifts()[0]])).plus(count_matches(network, collate([Shifts()[1]])))
+    step = make_step(network, settings())
+    count = step.count_matches(collate([Shifts()[0]])).plus(step.count_matches(collate([Shifts()[1]])))
     assert count.score == pytest.approx(max(scores), abs=1e-5)  # the log has six digits
     run = yaml.safe_load((tmp_path / 'run.yaml').read_text())
     assert run['network']['matcher'] == 'efficient_loftr' and run['optimizer']['warmup_steps'] == 2
@@ -294,7 +295,12 @@ def test_one_pair_in_so_many_is_refined_and_all_have_a_coarse_truth():
     batch = collate([Shifts()[0]] * 5)
     network = build_network(efficient())
     for every, refined in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (4, [0, 4]), (9, [0])):
-        step = TrainingStep(network, dataclasses.replace(OptimizerConfig(), fine_matches=7, fine_every=every))
+        step = make_step(
+            network,
+            dataclasses.replace(
+                settings(), optimizer=dataclasses.replace(OptimizerConfig(), fine_matches=7, fine_every=every)
+            ),
+        )
         truth = step.truth(batch, seeds=list(range(5)))
         assert truth.picked.batch_index.tolist() == [number for number in refined for _ in range(7)]
         assert truth.coarse.match.batch_index.unique().tolist() == [0, 1, 2, 3, 4]

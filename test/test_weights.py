@@ -11,8 +11,9 @@ import pytest
 
 from loftr_ros.cli import main
 from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.networks import NETWORKS
 from loftr_ros.weights import CHECKPOINTS, Checkpoint, find, load_into, load_state, locate, save
-from loftr_ros.weights.convert import NETWORKS, build_network, convert
+from loftr_ros.weights.convert import build_network, convert
 from loftr_ros.weights.layouts import matcher_of
 from loftr_ros.weights.metadata import raw_metadata
 
@@ -344,9 +345,9 @@ def test_the_likely_cause_is_said():
         load_into(network, {'weight': torch.zeros(1)})
     state = network.state_dict()
     with pytest.raises(InputError, match='load the weights before'):
-        load_into(efficient_loftr().reparameterize(), state)
+        load_into(efficient_loftr().prepare_for_inference(), state)
     with pytest.raises(InputError, match='were fused for inference'):
-        load_into(efficient_loftr(), network.reparameterize().state_dict())
+        load_into(efficient_loftr(), network.prepare_for_inference().state_dict())
 
 
 @pytest.mark.parametrize('other', ['outdoor_ot', 'outdoor_ds'])

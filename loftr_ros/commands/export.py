@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loftr_ros.networks import NETWORKS
+
 
 def add_arguments(parser) -> None:
-    parser.add_argument('--matcher', required=True, metavar='NAME', help='loftr or efficient_loftr')
+    parser.add_argument('--matcher', required=True, metavar='NAME', help=', '.join(NETWORKS))
     parser.add_argument(
         '--weights', default='', help='as the setting matcher.weights; empty: the default of the matcher'
     )
@@ -16,14 +18,15 @@ def add_arguments(parser) -> None:
 
 def run(options) -> None:
     from loftr_ros.errors import ConfigError
-    from loftr_ros.matchers.detector_free import load_network
-    from loftr_ros.matchers.graphs import PARTS, write_onnx
+    from loftr_ros.matchers.onnx_files import write_onnx
+    from loftr_ros.networks import part_classes
+    from loftr_ros.weights.convert import load_network
 
-    if options.matcher not in PARTS:
-        raise ConfigError(f'--matcher is {options.matcher!r}; networks are {", ".join(PARTS)}')
+    if options.matcher not in NETWORKS:
+        raise ConfigError(f'--matcher is {options.matcher!r}; networks are {", ".join(NETWORKS)}')
     network, checkpoint = load_network(options.matcher, options.weights, options.accept_license)
-    network = network.fuse() if options.matcher == 'loftr' else network.reparameterize()
+    network = network.prepare_for_inference(plain=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    for name, part_class in PARTS[options.matcher].items():
+    for name, part_class in part_classes(options.matcher).items():
         path = write_onnx(part_class(network), options.output / f'{checkpoint.name}_{name}.onnx')
         print(f'wrote {path}: {part_class.__doc__.splitlines()[0]}')

@@ -60,7 +60,8 @@ def get_weights(options) -> None:
 
 
 def check_weights(options) -> None:
-    from loftr_ros.weights.convert import NETWORKS, build_network
+    from loftr_ros.networks import NETWORKS
+    from loftr_ros.weights.convert import build_network
     from loftr_ros.weights.files import load_into, load_state
     from loftr_ros.weights.locate import identify, sha256_of
 

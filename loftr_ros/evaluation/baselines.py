@@ -11,7 +11,7 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError
 from loftr_ros.image import prepare
-from loftr_ros.matchers import create_matcher
+from loftr_ros.matchers import Matcher, create_matcher
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
 NUM_KEYPOINTS = 2048
@@ -22,7 +22,7 @@ ORB_SCALE = 1.2
 """Of one level of ORB's pyramid over the next; OpenCV's default."""
 
 
-class KeypointMatcher:
+class KeypointMatcher(Matcher):
     """Keypoints of OpenCV, brute force, Lowe's ratio test.
 
     The confidence is 1 - d1 / d2, so the default `match_threshold` of 0.2 is the usual ratio 0.8. The cell of a match

@@ -12,10 +12,10 @@ from importlib.metadata import entry_points
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, did_you_mean
-from loftr_ros.matchers.base import Features, Matcher, keep_points, match_images
+from loftr_ros.matchers.base import MEMBERS, Features, Matcher, match_images
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
-__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'keep_points', 'match_images', 'matcher_names']
+__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
 
 MATCHERS = {
     # The small Efficient LoFTR that is shipped: its first weights.
@@ -55,8 +55,18 @@ def _create(config: MatcherConfig) -> Matcher:
         return getattr(import_module(module), attribute)(config)
     third_party = _third_party()
     if config.name in third_party:
-        return third_party[config.name].load()(config)
+        return _checked(third_party[config.name].load()(config), config.name)
     raise ConfigError(f'matcher.name is {config.name!r}; {did_you_mean(config.name, matcher_names())}')
+
+
+def _checked(matcher: Matcher, name: str) -> Matcher:
+    missing = [member for member in MEMBERS if not hasattr(matcher, member)]
+    if missing:
+        raise ConfigError(
+            f'the matcher {name!r} of another package has no {", ".join(missing)}; derive its class from '
+            'loftr_ros.matchers.Matcher'
+        )
+    return matcher
 
 
 def _third_party() -> dict:

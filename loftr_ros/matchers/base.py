@@ -1,7 +1,9 @@
-"""The protocol that every matcher keeps."""
+"""The protocol of every matcher."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +18,12 @@ class Matcher(Protocol):
     """Two images in, matches out, in two steps so that a video extracts each frame once.
 
     Resizing, padding, colour, device, precision and the way back to original pixels are the matcher's own business.
+    A class derived from this one has the defaults of `notes` and `keep_points`.
     """
 
     name: str
+    notes: Mapping[str, str] = MappingProxyType({})
+    """What a user should see of the state, by subject: the precision in use, a size reduced for lack of memory."""
 
     def extract(self, image: np.ndarray) -> Features:
         """Return all that depends on one image alone. `image`: uint8 (H, W) or (H, W, 3) blue first, any size."""
@@ -28,17 +33,17 @@ class Matcher(Protocol):
         """Return the matches of two images in their original pixels, whatever was matched before."""
         ...
 
-    # A matcher whose places in image 0 depend on image 1 may also have
-    # `keep_points(features0, matches) -> Features`, see `keep_points` below.
+    def keep_points(self, features0: Features, matches: Matches) -> Features:
+        """Return features of the same image 0 that, matched again, give the places in `matches` the same points.
+
+        So the points of a keyframe can be followed. `features0` does not change. Only a matcher whose points in image 0
+        depend on image 1 needs more than the default.
+        """
+        return features0
 
 
-def keep_points(matcher: Matcher, features0: Features, matches: Matches) -> Features:
-    """Return features of the same image 0 that, matched again, give the places in `matches` the same points.
-
-    So the points of a keyframe can be followed. `features0` stays as it is.
-    """
-    keep = getattr(matcher, 'keep_points', None)
-    return features0 if keep is None else keep(features0, matches)
+MEMBERS = ('name', 'notes', 'extract', 'match', 'keep_points')
+"""What every matcher has."""
 
 
 def match_images(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> Matches:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from loftr_ros.errors import ConfigError, MissingDependencyError
-from loftr_ros.matchers.graphs import write_onnx
+from loftr_ros.matchers.onnx_files import write_onnx
 
 logger = logging.getLogger(__name__)
 
 Engine = Callable[..., tuple[Tensor, ...]]
-"""Takes and gives the tensors of a part of graphs.py."""
+"""Takes and gives the tensors of a part (networks/parts.py)."""
 
 
 def create_engine(engine: str, part: nn.Module, device: torch.device, dtype: torch.dtype) -> Engine:

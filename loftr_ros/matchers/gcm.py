@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import cv2
 import numpy as np
 import torch
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
-from loftr_ros.image import PreparedImage, prepare
-from loftr_ros.matchers.device import choose_device
+from loftr_ros.image import PreparedImage
+from loftr_ros.matchers.base import Matcher
+from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
+from loftr_ros.matchers.inference import ImageExtractor
 from loftr_ros.networks import gcm
+from loftr_ros.networks.device import choose_device
 
 MULTIPLE = 2**gcm.NUM_LEVELS
 DEPENDENCE = 36.0
@@ -23,15 +24,7 @@ MIN_HOMOGRAPHY_SHARE = 0.15
 """Of the coarse matches. Chance agreement of wrong ones stays under 0.05; a plane that fills a quarter passes."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GcmFeatures:
-    """One image and its pyramid."""
-
-    image: PreparedImage
-    pyramid: gcm.Pyramid
-
-
-class GcmMatcher:
+class GcmMatcher(Matcher):
     """Dense patch descriptors, pooled to a pyramid, matched from coarse to fine.
 
     Points of image 0 are whole pixels of the prepared image and their number is `point_id0`; points of image 1 are
@@ -44,42 +37,36 @@ class GcmMatcher:
 
     def __init__(self, config: MatcherConfig):
         self.config = config
+        self.notes = {}
         self.device = choose_device(config.device)
         self.descriptor = gcm.DESCRIPTORS[config.gcm.descriptor]().to(self.device).eval()
         self.backbone = gcm.BACKBONES[config.gcm.backbone]().to(self.device).eval()
+        self.images = ImageExtractor(self.name, config, self.notes, MULTIPLE, lambda image: self._pyramid(image.pixels))
 
-    def extract(self, image: np.ndarray) -> GcmFeatures:
-        """Return the pyramid of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
-        prepared = prepare(image, resize_max=self.config.resize_max, multiple=MULTIPLE)
-        return GcmFeatures(prepared, self._pyramid(prepared.pixels))
+    def extract(self, image: np.ndarray) -> ImageFeatures:
+        """Return the gcm.Pyramid of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
+        return self.images.extract(image)
 
-    def match(self, features0: GcmFeatures, features1: GcmFeatures) -> Matches:
+    def match(self, features0: ImageFeatures, features1: ImageFeatures) -> Matches:
         """Return the matches, most confident first."""
+        matches = self.images.retry(lambda: self._match(features0, features1), features0, features1)
+        return matches.to_original(features0, features1, self.config)
+
+    def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
         image0, image1 = features0.image, features1.image
-        pyramid0, pyramid1 = features0.pyramid, features1.pyramid
+        pyramid0, pyramid1 = features0.features, features1.features
         cells = gcm.match_coarsest(pyramid0, pyramid1)
         homography = find_homography(cells, pyramid0, pyramid1) if self.config.gcm.align else None
         if homography is not None:
             pyramid1 = self._pyramid(_warp(image1, homography, image0))
             cells = gcm.match_coarsest(pyramid0, pyramid1)
         found = gcm.refine(pyramid0, pyramid1, cells)
-        order = torch.argsort(found.confidence, descending=True, stable=True)
-        index0, points1, confidence = (field[order].cpu().numpy() for field in found)
+        index0, points1, confidence = (field.cpu().numpy() for field in found)
         points0 = np.stack((index0 % pyramid0.width, index0 // pyramid0.width), axis=1).astype(np.float64)
         points1 = points1.astype(np.float64)
         if homography is not None:
             points1 = cv2.perspectiveTransform(points1[None], homography)[0] if len(points1) else points1
-        keep = _inside(points0, image0) & _inside(points1, image1) & (confidence >= self.config.match_threshold)
-        keep = np.flatnonzero(keep)[: self.config.max_matches or None]
-        return Matches(
-            image0.to_original(points0[keep]),
-            image1.to_original(points1[keep]),
-            confidence[keep],
-            np.full(len(keep), np.nan),
-            index0[keep],
-            DEPENDENCE,
-            from_images=True,
-        )
+        return PreparedMatches(points0, points1, confidence, index0, DEPENDENCE)
 
     def _pyramid(self, pixels: np.ndarray) -> gcm.Pyramid:
         image = torch.tensor(pixels, device=self.device)[None, None].float() / 255
@@ -124,8 +111,3 @@ def _warp(image1: PreparedImage, homography: np.ndarray, image0: PreparedImage) 
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-
-
-def _inside(points: np.ndarray, image: PreparedImage) -> np.ndarray:
-    x, y = points[:, 0], points[:, 1]
-    return (x >= 0) & (x <= image.width - 1) & (y >= 0) & (y <= image.height - 1)

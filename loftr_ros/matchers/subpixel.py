@@ -8,14 +8,15 @@ occlusion) the matcher's point stays.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Matches
 from loftr_ros.image import to_grey
-from loftr_ros.matchers.base import Matcher, keep_points
+from loftr_ros.matchers.base import Features, Matcher
 
 RADIUS = 5
 """A patch has 11 x 11 pixels: as on KITTI 7 to 15 do equally well, and fewer see less of a change of scale."""
@@ -60,10 +61,10 @@ class SubpixelFeatures:
     """An image and what the matcher behind keeps of it."""
 
     grey: np.ndarray  # uint8 (H, W)
-    features: Any
+    features: Features
 
 
-class SubpixelMatcher:
+class SubpixelMatcher(Matcher):
     """Another matcher, its points of image 1 refined in the original images.
 
     `sigma_px` of a refined match is that of the least squares; the others keep the matcher's.
@@ -74,8 +75,8 @@ class SubpixelMatcher:
         self._resize_max = resize_max
 
     @property
-    def notes(self) -> dict[str, str]:
-        return getattr(self.matcher, 'notes', {})
+    def notes(self) -> Mapping[str, str]:
+        return self.matcher.notes
 
     def extract(self, image: np.ndarray) -> SubpixelFeatures:
         features = self.matcher.extract(image)  # first: it refuses what is no image
@@ -92,7 +93,7 @@ class SubpixelMatcher:
         return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma)
 
     def keep_points(self, features0: SubpixelFeatures, matches: Matches) -> SubpixelFeatures:
-        return dataclasses.replace(features0, features=keep_points(self.matcher, features0.features, matches))
+        return dataclasses.replace(features0, features=self.matcher.keep_points(features0.features, matches))
 
 
 def lucas_kanade(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from loftr_ros.errors import InputError
+from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
 from loftr_ros.networks.coarse_matching import (
     CoarseMatches,
     Similarity,
@@ -24,7 +25,7 @@ from loftr_ros.networks.coarse_matching import (
     match_raw_similarity,
     most_confident,
 )
-from loftr_ros.networks.repvgg import Pyramid, RepVGG
+from loftr_ros.networks.repvgg import RepVGG, StageMaps
 from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement, Windows
 
 CELL = 8
@@ -37,16 +38,16 @@ MATCHES_AT_ONCE = {'cpu': 256, 'cuda': 4096}
 """Matches refined together, so that memory does not grow with their number; a GPU wants few launches and few waits."""
 
 
-class Features(NamedTuple):
+class EfficientLoftrFeatures(NamedTuple):
     """What depends on one image (or a batch of images of one size) alone."""
 
     coarse: Tensor  # (B, H / 8, W / 8, C3), after the first self-attention
-    pyramid: Pyramid
-    valid: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
+    maps: StageMaps  # of the backbone
+    mask: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
     # (B, H W / 64) int64 pixel of each cell's window that a match as image 0 must take, -1 where free; None: all free
     fixed: Tensor | None = None
 
-    def fix(self, x: Tensor, y: Tensor) -> Features:
+    def fix(self, x: Tensor, y: Tensor) -> EfficientLoftrFeatures:
         """Return features of which the pixels x, y (N,) int64 of one image are fixed, beside those that are already."""
         batch, rows, columns = self.coarse.shape[:3]
         device = self.coarse.device
@@ -57,19 +58,7 @@ class Features(NamedTuple):
         return self._replace(fixed=fixed)
 
 
-class MatchedPoints(NamedTuple):
-    """M matches of a batch; sorted by image pair, then by cell0."""
-
-    batch_index: Tensor  # (M,) int64 which pair
-    cell0: Tensor  # (M,) int64 number i * (W0 / 8) + j of the coarse cell in image 0
-    cell1: Tensor  # (M,) int64, in image 1
-    keypoints0: Tensor  # (M, 2) x, y [px], whole pixels
-    keypoints1: Tensor  # (M, 2) x, y [px], sub-pixel
-    confidence: Tensor  # (M,) dual soft-max in [0, 1]; the raw similarity in mode 'optimized'
-    sigma: Tensor  # (M,) standard deviation of keypoints1 along each axis [px], see TwoStageRefinement
-
-
-class TrainingOutput(NamedTuple):
+class EfficientLoftrTraining(NamedTuple):
     """What the losses of section 3.4 need; M are the coarse cells that the caller chose."""
 
     coarse_log_confidence: Tensor  # (B, L0, L1) log of the dual soft-max
@@ -77,8 +66,8 @@ class TrainingOutput(NamedTuple):
     subpixel_similarity: Tensor  # (M, 64, 100) correlation of stage 2, for `refinement.expected_offset`
 
 
-class EfficientLoFTR(nn.Module):
-    """Detector-free matcher: `extract` once for each image, `match` for each pair.
+class EfficientLoFTR(MatchingNetwork):
+    """Detector-free matcher; its places are coarse cells. See MatchingNetwork.
 
     Args:
         widths: channels of the stem and of the backbone at 1/2, 1/4 and 1/8.
@@ -87,12 +76,15 @@ class EfficientLoFTR(nn.Module):
         heads: attention heads; the channels at 1/8 must be a multiple of it and of 4.
         aggregation: side of the squares of coarse cells that attention sees as one token.
         temperature: of the coarse dual soft-max.
-        mode: 'full', or 'optimized' without soft-max at inference.
+        mode: 'full', or 'optimized' without soft-max at inference. The similarity s has no bound then, and the
+            confidence is s / (s + 100): the official threshold of 25 is 0.2.
         subpixel_channels: last channels of the fine features, kept for stage 2.
         subpixel_temperature: of the 3x3 heat map.
         subpixel_offset: see TwoStageRefinement; -1 for the official weights.
         rotary_trained_px: longest side of the training images.
     """
+
+    supervision = 'two_stage'
 
     def __init__(
         self,
@@ -119,104 +111,117 @@ class EfficientLoFTR(nn.Module):
         self.fine_preprocess = FineFusion(widths[1:], CELL)
         self.refinement = TwoStageRefinement(CELL, subpixel_channels, subpixel_temperature, subpixel_offset)
 
-    def extract(self, image: Tensor, valid: Tensor | None = None) -> Features:
+    def extract(self, image: Tensor, mask: Tensor | None = None) -> EfficientLoftrFeatures:
         """Return the features of `image` (B, 1, H, W) in [0, 1], H and W multiples of `side_multiple` (32).
 
-        `valid` (B, H / 8, W / 8) bool is False for cells of padding, right of and below the image. They match nothing
-        and the border is counted from them; attention sees them as a piece of dark image.
+        Where `mask` (B, H, W) bool is False, cells match nothing and the border is counted from them; attention sees
+        them as a piece of dark image.
         """
         if image.dim() != 4 or image.shape[1] != 1 or any(side % self.side_multiple for side in image.shape[2:]):
             raise InputError(
                 f'image must be (B, 1, H, W) with H and W multiples of {self.side_multiple}, got {tuple(image.shape)}; '
                 'pad or resize it'
             )
-        pyramid = self.backbone(image.contiguous(memory_format=torch.channels_last))
-        return Features(self.loftr_coarse.attend_itself(pyramid.eighth), pyramid, valid)
+        maps = self.backbone(image.contiguous(memory_format=torch.channels_last))
+        mask = None if mask is None else mask[:, ::CELL, ::CELL].bool()
+        return EfficientLoftrFeatures(self.loftr_coarse.attend_itself(maps.eighth), maps, mask)
 
     def match(
         self,
-        features0: Features,
-        features1: Features,
+        features0: EfficientLoftrFeatures,
+        features1: EfficientLoftrFeatures,
         threshold: float = 0.2,
         border: int = 2,
         max_matches: int = 0,
-    ) -> MatchedPoints:
-        """Return the matches of image pairs; row b of features0 belongs to row b of features1.
-
-        Args:
-            threshold: least confidence; official 0.2 in mode 'full', 25 in mode 'optimized'.
-            border: coarse cells along each side of both images that match nothing.
-            max_matches: only so many of each pair are refined, the most confident; 0 = all.
-        """
-        coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
-        similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
+    ) -> NetworkMatches:
+        """Return the matches of image pairs; see MatchingNetwork. keypoints0 are whole pixels."""
+        coarse0, coarse1 = self.transform(features0, features1)
+        similarity = self._similarity(coarse0, coarse1, features0.mask, features1.mask)
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
-        nearest_neighbours = match_raw_similarity if self.mode == 'optimized' else match_dual_softmax
-        coarse = most_confident(nearest_neighbours(similarity, threshold, eligible0, eligible1), max_matches)
+        coarse = self._nearest_neighbours(similarity, threshold, eligible0, eligible1)
+        coarse = most_confident(coarse, max_matches)
         fixed0 = None if features0.fixed is None else features0.fixed[coarse.batch_index, coarse.cell0]
-        fine = self._refine(coarse0, coarse1, features0.pyramid, features1.pyramid, coarse, fixed0)
+        fine = self._refine(coarse0, coarse1, features0.maps, features1.maps, coarse, fixed0)
         corner0 = _place(coarse.cell0, coarse0.shape[2])
         corner1 = _place(coarse.cell1, coarse1.shape[2])
-        return MatchedPoints(*coarse[:3], corner0 + fine.pixel0, corner1 + fine.pixel1, coarse.confidence, fine.sigma)
+        return NetworkMatches(*coarse[:3], corner0 + fine.pixel0, corner1 + fine.pixel1, coarse.confidence, fine.sigma)
 
-    def forward(self, image0: Tensor, image1: Tensor, threshold: float = 0.2, border: int = 2) -> MatchedPoints:
-        """Return the matches of image pairs (B, 1, H0, W0) and (B, 1, H1, W1); see `match`."""
-        return self.match(self.extract(image0), self.extract(image1), threshold, border)
+    def transform(self, features0: EfficientLoftrFeatures, features1: EfficientLoftrFeatures) -> tuple[Tensor, Tensor]:
+        """Return the coarse features (B, H / 8, W / 8, C) of both images after the coarse transformer."""
+        return self.loftr_coarse(features0.coarse, features1.coarse)
+
+    def point_ids(self, features0: EfficientLoftrFeatures, matches: NetworkMatches) -> Tensor:
+        """Return the number of each point's pixel: which of the 64 pixels of a cell is matched depends on image 1."""
+        x, y = matches.keypoints0.long().unbind(1)
+        return y * (CELL * features0.coarse.shape[2]) + x
+
+    def keep_points(self, features0: EfficientLoftrFeatures, point_ids: Tensor) -> EfficientLoftrFeatures:
+        """Return features whose cells with one of these pixels keep to it; the other cells are free."""
+        columns = CELL * features0.coarse.shape[2]
+        return features0.fix(point_ids % columns, point_ids // columns)
 
     def training_output(
-        self, image0: Tensor, image1: Tensor, batch_index: Tensor, cell0: Tensor, cell1: Tensor
-    ) -> TrainingOutput:
-        """Return what the losses compare with the ground truth, the fine stage at the coarse pairs given.
+        self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
+    ) -> EfficientLoftrTraining:
+        """Return what the losses compare with the ground truth, the fine stage at the coarse cells given.
 
-        Args:
-            image0, image1: (B, 1, H, W) of one size, through the backbone together for the sake of batch norm.
-            batch_index, cell0, cell1: (M,) coarse cells that truly correspond.
+        Both images have one size: they pass the backbone together for the sake of batch norm.
         """
         features = self.extract(torch.cat([image0, image1]))
         features0, features1 = (_pick(features, half) for half in torch.arange(2 * len(image0)).chunk(2))
-        coarse0, coarse1 = self.loftr_coarse(features0.coarse, features1.coarse)
-        similarity = self._similarity(coarse0, coarse1, features0.valid, features1.valid)
+        coarse0, coarse1 = self.transform(features0, features1)
+        similarity = self._similarity(coarse0, coarse1, features0.mask, features1.mask)
         # The fusion is more than half of the work: only pairs with a match have it (one, when there is no match).
         used, row = torch.unique(batch_index, return_inverse=True)
         used = used if len(used) else used.new_zeros(1)
         fused0, fused1 = (
-            self.fine_preprocess(_fine_input(coarse[used]), _pick(features, used).pyramid)
+            self.fine_preprocess(_fine_input(coarse[used]), _pick(features, used).maps)
             for coarse, features in ((coarse0, features0), (coarse1, features1))
         )
         windows = Windows(
-            self.fine_preprocess.windows(fused0, row, cell0, margin=0),
-            self.fine_preprocess.windows(fused1, row, cell1, margin=1),
+            self.fine_preprocess.windows(fused0, row, index0, margin=0),
+            self.fine_preprocess.windows(fused1, row, index1, margin=1),
         )
-        return TrainingOutput(
+        return EfficientLoftrTraining(
             log_dual_softmax(similarity),
             self.refinement.pixel_log_confidence(windows),
             self.refinement.subpixel_similarity(windows),
         )
 
-    def reparameterize(self) -> EfficientLoFTR:
-        """Fuse branches and batch norms into plain convolutions for inference, for good, and return self."""
-        self.eval()
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> EfficientLoFTR:
+        """Fuse branches and batch norms into plain convolutions; see MatchingNetwork."""
+        self.eval().requires_grad_(False)
         self.backbone.reparameterize()
         self.fine_preprocess.reparameterize()
-        return self.to(memory_format=torch.channels_last)
+        return self.to(memory_format=torch.channels_last).to(device, dtype)
 
-    def _similarity(self, coarse0: Tensor, coarse1: Tensor, valid0: Tensor | None, valid1: Tensor | None) -> Similarity:
-        valid0, valid1 = (None if v is None else v.flatten(1) for v in (valid0, valid1))
-        return Similarity(coarse0.flatten(1, 2), coarse1.flatten(1, 2), self.temperature, valid0, valid1)
+    def _nearest_neighbours(self, similarity: Similarity, threshold: float, eligible0, eligible1) -> CoarseMatches:
+        if self.mode == 'full':
+            return match_dual_softmax(similarity, threshold, eligible0, eligible1)
+        least = 100 * threshold / (1 - threshold) if threshold < 1 else math.inf
+        coarse = match_raw_similarity(similarity, max(least, 0.0), eligible0, eligible1)
+        score = coarse.confidence.double()
+        return coarse._replace(confidence=(score / (score + 100)).float())
+
+    def _similarity(self, coarse0: Tensor, coarse1: Tensor, mask0: Tensor | None, mask1: Tensor | None) -> Similarity:
+        mask0, mask1 = (None if mask is None else mask.flatten(1) for mask in (mask0, mask1))
+        return Similarity(coarse0.flatten(1, 2), coarse1.flatten(1, 2), self.temperature, mask0, mask1)
 
     def _refine(
         self,
         coarse0: Tensor,
         coarse1: Tensor,
-        pyramid0: Pyramid,
-        pyramid1: Pyramid,
+        maps0: StageMaps,
+        maps1: StageMaps,
         matches: CoarseMatches,
         fixed0: Tensor | None,
     ) -> Refinement:
         """Return the Refinement of the coarse matches from the fused maps around them."""
         batch, cell0, cell1 = matches[:3]
-        fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), pyramid0, batch, cell0)
-        fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), pyramid1, batch, cell1)
+        fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), maps0, batch, cell0)
+        fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), maps1, batch, cell1)
         parts = []
         at_once = MATCHES_AT_ONCE.get(batch.device.type, MATCHES_AT_ONCE['cpu'])
         for some in torch.arange(len(batch), device=batch.device).split(at_once):
@@ -344,12 +349,11 @@ def _place(cell: Tensor, cells_x: int) -> Tensor:
     return torch.stack([cell % cells_x, cell.div(cells_x, rounding_mode='floor')], dim=1) * float(CELL) - CELL // 2
 
 
-def _pick(features: Features, rows: Tensor) -> Features:
-    pyramid = Pyramid(*(level[rows] for level in features.pyramid))
-    return Features(features.coarse[rows], pyramid)
+def _pick(features: EfficientLoftrFeatures, rows: Tensor) -> EfficientLoftrFeatures:
+    return EfficientLoftrFeatures(features.coarse[rows], StageMaps(*(level[rows] for level in features.maps)))
 
 
-def _eligible(features: Features, border: int) -> Tensor:
+def _eligible(features: EfficientLoftrFeatures, border: int) -> Tensor:
     """Return (B, L) bool, False for the cells along the border."""
     batch, height, width, _ = features.coarse.shape
-    return away_from_border(batch, height, width, border, features.valid, features.coarse.device)
+    return away_from_border(batch, height, width, border, features.mask, features.coarse.device)

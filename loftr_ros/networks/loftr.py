@@ -9,7 +9,7 @@ pixels of the input image, the centre of its top-left pixel at (0, 0): the coars
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loftr_ros.errors import InputError
+from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
 from loftr_ros.networks.coarse_matching import CoarseMatching, away_from_border, most_confident
 from loftr_ros.networks.resnet_fpn import ResNetFpn
 
@@ -33,18 +34,6 @@ class LoftrFeatures(NamedTuple):
     coarse: Tensor  # (B, H / 8, W / 8, C) with position, after the self-attention before the first cross-attention
     fine: Tensor  # (B, H / 2, W / 2, C)
     mask: Tensor | None  # (B, H / 8, W / 8) bool, False for padding
-
-
-class LoftrMatches(NamedTuple):
-    """Row i of every tensor is one match; sorted by batch_index, then by cell0."""
-
-    batch_index: Tensor  # (M,) int64, which pair of the batch
-    cell0: Tensor  # (M,) int64, row-major coarse cell of image 0
-    cell1: Tensor  # (M,) int64, row-major coarse cell of image 1
-    keypoints0: Tensor  # (M, 2) float32 [px]
-    keypoints1: Tensor  # (M, 2) float32 [px]
-    confidence: Tensor  # (M,) float32 in [0, 1]
-    sigma: Tensor  # (M,) float32, standard deviation of keypoints1 along an axis [px]
 
 
 class LoftrRefinement(NamedTuple):
@@ -80,6 +69,8 @@ class PositionEncoding:
     def __call__(self, like: Tensor) -> Tensor:
         """Return (H, W, C) for a map `like` (B, H, W, C)."""
         height, width = like.shape[1:3]
+        if torch.jit.is_tracing():  # a table would become a constant of the ONNX file, of one size
+            return self._make(height, width).to(like)
         same = self.table.device == like.device and self.table.dtype == like.dtype
         if not same or self.table.shape[0] < height or self.table.shape[1] < width:
             height_max, width_max = (max(a, b) for a, b in zip(self.table.shape, (height, width), strict=False))
@@ -229,8 +220,8 @@ def spatial_expectation(heatmap: Tensor) -> LoftrRefinement:
 # --- The whole ------------------------------------------------------------------------------------------------------
 
 
-class LoFTR(nn.Module):
-    """The whole network; the defaults are those of the authors' checkpoints.
+class LoFTR(MatchingNetwork):
+    """The whole network; its places are coarse cells. The defaults are those of the authors' checkpoints.
 
     Args:
         initial_dim, block_dims: channels of the stem and at 1/2, 1/4, 1/8; the last is the width of the coarse
@@ -243,6 +234,9 @@ class LoFTR(nn.Module):
             `dustbin_prefilter` (see match_optimal_transport).
         window: side of a fine window [cells of the fine map], odd.
     """
+
+    side_multiple = COARSE_STRIDE
+    supervision = 'window'
 
     def __init__(
         self,
@@ -296,14 +290,8 @@ class LoFTR(nn.Module):
         threshold: float = 0.2,
         border: int = 2,
         max_matches: int = 0,
-    ) -> LoftrMatches:
-        """Return the matches of B pairs of images.
-
-        Args:
-            threshold: matches have a larger confidence.
-            border: matches closer to the edge of the image or its padding are left out [coarse cells].
-            max_matches: only so many of each pair are refined, the most confident; 0 = all.
-        """
+    ) -> NetworkMatches:
+        """Return the matches of image pairs; see MatchingNetwork. keypoints0 are the places of coarse cells."""
         batch, height0, width0 = features0.coarse.shape[:3]
         height1, width1 = features1.coarse.shape[1:3]
         tokens0, tokens1 = self.transform(features0, features1)
@@ -321,16 +309,10 @@ class LoFTR(nn.Module):
         # An offset of 1 is half a window. `deviation` sums two axes: its half is the standard deviation along one.
         half_window = self.fine_preprocess.window // 2 * FINE_STRIDE  # [px]
         keypoints0, keypoints1 = _cell_centre(cell0, width0), _cell_centre(cell1, width1)
-        return LoftrMatches(
+        return NetworkMatches(
             batch_index, cell0, cell1, keypoints0, keypoints1 + expectation * half_window, confidence,
             deviation / 2 * half_window,
         )  # fmt: skip
-
-    def forward(
-        self, image0: Tensor, image1: Tensor, threshold: float = 0.2, border: int = 2, mask0=None, mask1=None
-    ) -> LoftrMatches:
-        """Extract both images and match them."""
-        return self.match(self.extract(image0, mask0), self.extract(image1, mask1), threshold, border)
 
     def transform(self, features0: LoftrFeatures, features1: LoftrFeatures) -> tuple[Tensor, Tensor]:
         """Return the coarse features (B, L, C) and (B, S, C) after the coarse transformer."""
@@ -350,26 +332,23 @@ class LoFTR(nn.Module):
         side = self.fine_preprocess.window
         return spatial_expectation(correlation.softmax(1).reshape(count, side, side))
 
-    def forward_training(self, image0: Tensor, image1: Tensor, pick: Callable, mask0=None, mask1=None) -> LoftrTraining:
-        """Return what the losses need, dense and differentiable.
-
-        Args:
-            pick: takes the detached log confidence, returns the coarse matches to refine: batch_index, cell0, cell1,
-                (M,) int64 each, from ground truth and predictions.
-        """
-        features0, features1 = self.extract(image0, mask0), self.extract(image1, mask1)
+    def training_output(
+        self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
+    ) -> LoftrTraining:
+        """Return what the losses compare with the ground truth, the fine level at the coarse cells given."""
+        features0, features1 = self.extract(image0), self.extract(image1)
         tokens0, tokens1 = self.transform(features0, features1)
-        log_confidence = self.coarse_matching.log_confidence(
-            tokens0, tokens1, _flat(features0.mask), _flat(features1.mask)
-        )
-        picked = pick(log_confidence.detach())
-        return LoftrTraining(log_confidence, self.refine(features0, features1, tokens0, tokens1, *picked))
+        log_confidence = self.coarse_matching.log_confidence(tokens0, tokens1)
+        refinement = self.refine(features0, features1, tokens0, tokens1, batch_index, index0, index1)
+        return LoftrTraining(log_confidence, refinement)
 
-    def fuse(self, winograd: bool = False) -> LoFTR:
-        """Prepare for inference, in place: fold batch norms, and use Winograd convolutions (see ResNetFpn.fuse)."""
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> LoFTR:
+        """Fold batch norms; see MatchingNetwork. On a CPU in float32 use Winograd convolutions, unless `plain`."""
         self.eval().requires_grad_(False)
-        self.backbone.fuse(winograd)
-        return self
+        self.backbone.fuse(winograd=not plain and torch.device(device).type == 'cpu' and dtype is torch.float32)
+        return self.to(device, dtype)
 
 
 def _flat(mask: Tensor | None) -> Tensor | None:

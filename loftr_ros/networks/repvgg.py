@@ -54,7 +54,7 @@ class RepVGGBlock(nn.Module):
         self.rbr_identity = self.rbr_dense = self.rbr_1x1 = None
 
 
-class Pyramid(NamedTuple):
+class StageMaps(NamedTuple):
     """Maps of one image of H x W, of `widths[1:]` channels."""
 
     half: Tensor  # (B, C1, H / 2, W / 2)
@@ -75,11 +75,11 @@ class RepVGG(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
-    def forward(self, image: Tensor) -> Pyramid:
+    def forward(self, image: Tensor) -> StageMaps:
         """Return the maps of `image` (B, 1, H, W)."""
         half = self.layer1(self.layer0(image))
         quarter = self.layer2(half)
-        return Pyramid(half, quarter, self.layer3(quarter))
+        return StageMaps(half, quarter, self.layer3(quarter))
 
     def reparameterize(self) -> None:
         for module in self.modules():

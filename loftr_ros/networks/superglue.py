@@ -37,6 +37,8 @@ class SuperGlue(nn.Module):
         sinkhorn_iterations: of the optimal transport.
     """
 
+    supervision = 'superglue'
+
     def __init__(
         self,
         descriptor: int = 256,

@@ -49,6 +49,7 @@ class SuperPoint(nn.Module):
     """
 
     side_multiple = CELL
+    supervision = 'superpoint'
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_
-from loftr_ros.networks.repvgg import Pyramid, conv_with, fold_batch_norm
+from loftr_ros.networks.repvgg import StageMaps, conv_with, fold_batch_norm
 
 DENSE_ABOVE = 0.7
 """Share of a map's pixels above which convolving all of it is faster than cutting blocks out (measured on CPU)."""
@@ -62,16 +62,16 @@ class FineFusion(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
-    def forward(self, coarse: Tensor, pyramid: Pyramid) -> Tensor:
+    def forward(self, coarse: Tensor, maps: StageMaps) -> Tensor:
         """Return the fused map at 1/2, (B, C1, H / 2, W / 2), everywhere; its upsampling is left to `windows`.
 
         Args:
             coarse: (B, C3, H / 8, W / 8) transformed features, already divided by sqrt(C3).
         """
-        x = self.layer2_outconv2(self.layer2_outconv(pyramid.quarter) + _double(self.layer3_outconv(coarse)))
-        return self.layer1_outconv2(self.layer1_outconv(pyramid.half) + _double(x))
+        x = self.layer2_outconv2(self.layer2_outconv(maps.quarter) + _double(self.layer3_outconv(coarse)))
+        return self.layer1_outconv2(self.layer1_outconv(maps.half) + _double(x))
 
-    def around_cells(self, coarse: Tensor, pyramid: Pyramid, batch: Tensor, cell: Tensor) -> Tensor:
+    def around_cells(self, coarse: Tensor, maps: StageMaps, batch: Tensor, cell: Tensor) -> Tensor:
         """Return the map of `forward`, right at every pixel that the windows of the cells depend on.
 
         Args:
@@ -81,8 +81,8 @@ class FineFusion(nn.Module):
         reached.flatten(1)[batch, cell] = 1
         # The windows read 1 pixel at 1/2 beyond their cells, the convolutions 2 more, which lie within 2 at 1/4.
         x = self.layer3_outconv(coarse)
-        x = _fuse_level(x, pyramid.quarter, self.layer2_outconv, self.layer2_outconv2, _repeat(reached, 2), reach=2)
-        return _fuse_level(x, pyramid.half, self.layer1_outconv, self.layer1_outconv2, _repeat(reached, 4), reach=1)
+        x = _fuse_level(x, maps.quarter, self.layer2_outconv, self.layer2_outconv2, _repeat(reached, 2), reach=2)
+        return _fuse_level(x, maps.half, self.layer1_outconv, self.layer1_outconv2, _repeat(reached, 4), reach=1)
 
     def windows(self, fused: Tensor, batch: Tensor, cell: Tensor, margin: int) -> Tensor:
         """Return the full-resolution features (M, (w + 2 margin)^2, C) of cells, 0 outside the image.

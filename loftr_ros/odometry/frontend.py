@@ -11,7 +11,7 @@ import numpy as np
 
 from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, FrameSet, Matches, PoseFailure, RelativePose, Scale
-from loftr_ros.matchers.base import Matcher, keep_points
+from loftr_ros.matchers.base import Matcher
 from loftr_ros.odometry.keyframes import FrameFeatures, Keyframe
 from loftr_ros.odometry.stamps import StampPolicy
 from loftr_ros.pose import estimate_relative_pose
@@ -116,7 +116,7 @@ class FrontEnd:
             return None
         started = time.perf_counter()
         matches = self.matcher.match(keyframe.features0, current.features[0])
-        keyframe.features0 = keep_points(self.matcher, keyframe.features0, matches)
+        keyframe.features0 = self.matcher.keep_points(keyframe.features0, matches)
         match_s = current.extract_s + time.perf_counter() - started
         result = self._result(keyframe.frame0, current.frames.frame0, keyframe.number, current.number, matches, match_s)
         keyframe.record(result.pose)

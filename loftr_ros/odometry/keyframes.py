@@ -34,7 +34,7 @@ class Keyframe:
     """A set of frames as image 0 of later pairs, with a record of what these pairs gave.
 
     `features0` are those of its first image. The matcher may replace them after each pair
-    (`matchers.base.keep_points`).
+    (`Matcher.keep_points`).
     """
 
     def __init__(self, source: FrameFeatures):

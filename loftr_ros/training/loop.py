@@ -1,4 +1,4 @@
-"""The training loop of LoFTR and Efficient LoFTR: one for one process and for many, on CPU and GPU.
+"""The training loop of every network: one for one process and for many, on CPU and GPU.
 
 All that is random is a function of (seed, step): the pairs, their order, what is sampled of them. A run that goes on
 from last.pt therefore takes the steps that it would have taken.
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from loftr_ros.errors import ConfigError, TrainingError
+from loftr_ros.networks.device import choose_device
 from loftr_ros.training.adaptation import label_photographs
 from loftr_ros.training.batch import PairBatch, collate
 from loftr_ros.training.data import HELD_BACK, PairDataset, photographs_of
@@ -65,7 +66,7 @@ class Trainer:
         self.config, self.progress = config, progress
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.device = _device(config.device)
+        self.device = choose_device(config.device, 'device')
         self.processes = Processes.join(self.device.type)
         if self.device.type == 'cuda' and self.processes.size > 1:
             self.device = torch.device('cuda', self.processes.local_rank)
@@ -80,7 +81,7 @@ class Trainer:
         self.network = self._make_network(checkpoint)
         self.optimizer = _optimizer(self.network, config.optimizer)
         self._resume()
-        self.module = make_step(checkpoint.matcher, self.network, config).to(self.device)
+        self.module = make_step(self.network, config).to(self.device)
         self.forward = self._wrap()
         count = config.steps * config.batch
         labels = self._label_photographs() if dataset is None else None
@@ -291,14 +292,6 @@ def _optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Opt
         {'params': [p for p in parameters if p.dim() <= 1], 'weight_decay': 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if name.startswith('cuda') and not torch.cuda.is_available():
-        raise ConfigError(f'device is {name} but torch sees no GPU; set device to cpu or auto')
-    return torch.device(name)
 
 
 @contextlib.contextmanager

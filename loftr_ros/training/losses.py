@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loftr_ros.networks.efficient_loftr import TrainingOutput
+from loftr_ros.networks.efficient_loftr import EfficientLoftrTraining
 from loftr_ros.networks.loftr import LoftrRefinement
 from loftr_ros.networks.two_stage_refinement import TwoStageRefinement
 from loftr_ros.training.supervision import CoarseMatch, CoarseTruth, PixelTruth
@@ -117,7 +117,7 @@ def fine_l2(
 
 
 def two_stage_fine(
-    output: TrainingOutput,
+    output: EfficientLoftrTraining,
     refinement: TwoStageRefinement,
     truth: PixelTruth,
     count: float | Tensor | None = None,

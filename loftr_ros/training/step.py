@@ -1,15 +1,15 @@
-"""What one optimizer step needs of a network: the truth of a batch, the loss, and how many matches are right."""
+"""One optimizer step of a network: the truth of a batch, the loss, and how many matches are right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from loftr_ros.networks.efficient_loftr import EfficientLoFTR
-from loftr_ros.networks.loftr import COARSE_STRIDE, FINE_STRIDE, LoFTR
+from loftr_ros.networks.base import MatchingNetwork
+from loftr_ros.networks.loftr import COARSE_STRIDE, FINE_STRIDE
 from loftr_ros.training import losses
 from loftr_ros.training.batch import PairBatch
 from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
@@ -30,102 +30,13 @@ CONFIDENCE = 0.2
 """Matches with less are none, in training's figures as in the matchers (matcher.match_threshold)."""
 
 
-class Truth(NamedTuple):
-    """What the network should find in a batch."""
-
-    coarse: CoarseTruth
-    picked: CoarseMatch  # the matches that are refined
-    fine: PixelTruth | Tensor  # of the picked: pixels (Efficient LoFTR), or offsets (M, 2) [half windows] (LoFTR)
-
-    @property
-    def counts(self) -> Tensor:
-        """(3,) float64: true matches, unmatched cells, supervised fine terms; the losses are divided by them."""
-        fine = self.fine.match.numel() if isinstance(self.fine, PixelTruth) else (self.fine.abs() <= 1).all(-1).sum()
-        unmatched = self.coarse.unmatched0.sum() + self.coarse.unmatched1.sum()
-        return torch.tensor([self.coarse.match.cell0.numel(), int(unmatched), int(fine)], dtype=torch.float64)
-
-
 class StepOutput(NamedTuple):
-    """Loss of a batch, to be minimised, its terms, and the coarse matches that it led to."""
+    """Loss of a batch, its terms, and the coarse matches of the network."""
 
     loss: Tensor
     terms: dict[str, Tensor]  # parts of the loss by name, for the log
     found: Tensor  # () coarse matches of sufficient confidence
     right: Tensor  # () of them, those within a cell of the truth
-
-
-class TrainingStep(nn.Module):
-    """The network with its loss as one module, so that DistributedDataParallel sees one forward."""
-
-    def __init__(self, network: LoFTR | EfficientLoFTR, config: OptimizerConfig):
-        super().__init__()
-        self.network, self.config = network, config
-
-    @classmethod
-    def from_config(cls, network: LoFTR | EfficientLoFTR, config: TrainingConfig) -> TrainingStep:
-        return cls(network, config.optimizer)
-
-    def truth(self, batch: PairBatch, seeds: list[int]) -> Truth:
-        """Return the ground truth of a batch; each pair draws its fine matches by its own seed.
-
-        So a pair is supervised alike in whatever batch and process it stands.
-        """
-        coarse = coarse_truth(batch.points01, batch.points10)
-        picked = _sample_each_pair(coarse.match, seeds, self.config.fine_matches, self.config.fine_every)
-        if isinstance(self.network, EfficientLoFTR):
-            return Truth(coarse, picked, pixel_truth(batch.points01, batch.points10, picked))
-        half_window = self.network.fine_preprocess.window // 2 * FINE_STRIDE
-        columns1 = batch.image1.shape[3] // COARSE_STRIDE
-        return Truth(coarse, picked, window_offset(batch.points01, picked, columns1, half_window))
-
-    def forward(self, batch: PairBatch, truth: Truth, counts: Tensor) -> StepOutput:
-        """Return the loss. `counts`: of `Truth.counts`, averaged over processes."""
-        compute = self._efficient_loftr if isinstance(self.network, EfficientLoFTR) else self._loftr
-        log_confidence, coarse, fine = compute(batch, truth, counts.to(batch.image0))
-        found, right = coarse_precision(log_confidence.detach(), batch.points01, batch.image1.shape[3] // CELL)
-        return StepOutput(coarse + fine, {'coarse': coarse.detach(), 'fine': fine.detach()}, found, right)
-
-    def _efficient_loftr(self, batch: PairBatch, truth: Truth, counts: Tensor):
-        output = self.network.training_output(batch.image0, batch.image1, *truth.picked)
-        coarse = self._coarse_loss()(output.coarse_log_confidence, truth.coarse.match, count=counts[0])
-        pixel, subpixel = losses.two_stage_fine(output, self.network.refinement, truth.fine, counts[2])
-        fine = self.config.fine_weight * pixel + self.config.subpixel_weight * subpixel
-        return output.coarse_log_confidence, coarse, fine
-
-    def _loftr(self, batch: PairBatch, truth: Truth, counts: Tensor):
-        output = self.network.forward_training(batch.image0, batch.image1, lambda _: truth.picked)
-        log_confidence = output.log_confidence
-        if self.network.coarse_matching.match_type == 'optimal_transport':
-            gamma = 2.0 if self.config.coarse_loss == 'focal' else 0.0
-            coarse = losses.optimal_transport_nll(
-                log_confidence, truth.coarse, gamma=gamma, count=(counts[0], counts[1])
-            )
-            log_confidence = log_confidence[:, :-1, :-1]
-        else:
-            coarse = self._coarse_loss()(log_confidence, truth.coarse.match, count=counts[0])
-        fine = losses.fine_l2(output.refinement, truth.fine, relative=True, count=counts[2])
-        return log_confidence, coarse, self.config.fine_weight * fine
-
-    def count_matches(self, batch: PairBatch) -> MatchCount:
-        """Return how well the network, in eval mode, matches a batch."""
-        return count_matches(self.network, batch)
-
-    def _coarse_loss(self) -> Callable:
-        return losses.coarse_focal if self.config.coarse_loss == 'focal' else losses.coarse_nll
-
-
-def coarse_precision(log_confidence: Tensor, points01: Tensor, columns1: int) -> tuple[Tensor, Tensor]:
-    """Return how many cells are mutually best with enough confidence, and how many of these lie within a cell.
-
-    Args:
-        log_confidence: (B, L, S) without dustbins. columns1: coarse cells in a row of image 1.
-    """
-    best, column = log_confidence.max(2)  # (B, L)
-    mutual = log_confidence.argmax(1).gather(1, column) == torch.arange(best.shape[1], device=best.device)
-    batch_index, cell0 = (mutual & (best.exp() > CONFIDENCE)).nonzero(as_tuple=True)
-    truth = points01[:, ::CELL, ::CELL].flatten(1, 2)[batch_index, cell0]
-    error = (truth - cell_place(column[batch_index, cell0], columns1)).abs().amax(-1)
-    return torch.tensor(len(cell0)), (error <= CELL).sum().cpu()  # NaN is no match: not within
 
 
 class MatchCount(NamedTuple):
@@ -153,14 +64,135 @@ class MatchCount(NamedTuple):
         return MatchCount(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-@torch.no_grad()
-def count_matches(network: LoFTR | EfficientLoFTR, batch: PairBatch) -> MatchCount:
-    """Return how well the network, in eval mode, matches a batch."""
-    matches = network(batch.image0, batch.image1, threshold=CONFIDENCE, border=0)
-    truth = look_up(batch.points01, matches.batch_index, matches.keypoints0.float())
-    error = (truth - matches.keypoints1).norm(dim=-1)  # NaN: no match there, so wrong
-    possible = coarse_truth(batch.points01, batch.points10).match.cell0
-    return MatchCount(len(error), int((error <= 1).sum()), int((error <= 3).sum()), len(possible))
+class TrainingStep(nn.Module):
+    """A network with its loss as one module, so that DistributedDataParallel sees one forward."""
+
+    def __init__(self, network: nn.Module, config: OptimizerConfig):
+        super().__init__()
+        self.network, self.config = network, config
+
+    @classmethod
+    def from_config(cls, network: nn.Module, config: TrainingConfig) -> TrainingStep:
+        """Return the step of a run."""
+        return cls(network, config.optimizer)
+
+    def truth(self, batch: Any, seeds: list[int]) -> Any:
+        """Return what the network should find in a batch; each item draws by its own seed.
+
+        So an item is supervised alike in whatever batch and process it is. The result has `counts` (K,) float64, the
+        numbers of terms by which the losses are divided.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: Any, truth: Any, counts: Tensor) -> StepOutput:
+        """Return the loss. `counts` (K,): those of the truth, averaged over processes."""
+        raise NotImplementedError
+
+    def count_matches(self, batch: Any) -> MatchCount:
+        """Return how well the network, in eval mode, matches a batch."""
+        raise NotImplementedError
+
+
+class CoarseToFineTruth(NamedTuple):
+    """What a coarse-to-fine network should find in a batch."""
+
+    coarse: CoarseTruth
+    picked: CoarseMatch  # the matches that are refined
+    fine: PixelTruth | Tensor  # of the picked; see the classes below
+    num_fine: int  # supervised fine terms
+
+    @property
+    def counts(self) -> Tensor:
+        """(3,) float64: true matches, unmatched cells, supervised fine terms."""
+        unmatched = self.coarse.unmatched0.sum() + self.coarse.unmatched1.sum()
+        return torch.tensor([self.coarse.match.cell0.numel(), int(unmatched), self.num_fine], dtype=torch.float64)
+
+
+class CoarseToFineStep(TrainingStep):
+    """What all networks with coarse cells and a fine stage have in common."""
+
+    network: MatchingNetwork
+
+    def truth(self, batch: PairBatch, seeds: list[int]) -> CoarseToFineTruth:
+        coarse = coarse_truth(batch.points01, batch.points10)
+        picked = _sample_each_pair(coarse.match, seeds, self.config.fine_matches, self.config.fine_every)
+        return CoarseToFineTruth(coarse, picked, *self._fine_truth(batch, picked))
+
+    def forward(self, batch: PairBatch, truth: CoarseToFineTruth, counts: Tensor) -> StepOutput:
+        output = self.network.training_output(batch.image0, batch.image1, *truth.picked)
+        log_confidence, coarse, fine = self._losses(output, truth, counts.to(batch.image0))
+        found, right = coarse_precision(log_confidence.detach(), batch.points01, batch.image1.shape[3] // CELL)
+        return StepOutput(coarse + fine, {'coarse': coarse.detach(), 'fine': fine.detach()}, found, right)
+
+    @torch.no_grad()
+    def count_matches(self, batch: PairBatch) -> MatchCount:
+        matches = self.network(batch.image0, batch.image1, threshold=CONFIDENCE, border=0)
+        truth = look_up(batch.points01, matches.batch_index, matches.keypoints0.float())
+        error = (truth - matches.keypoints1).norm(dim=-1)  # NaN: no match there, so wrong
+        possible = coarse_truth(batch.points01, batch.points10).match.cell0
+        return MatchCount(len(error), int((error <= 1).sum()), int((error <= 3).sum()), len(possible))
+
+    def _fine_truth(self, batch: PairBatch, picked: CoarseMatch) -> tuple[PixelTruth | Tensor, int]:
+        """Return the fine truth of the picked matches and the number of its terms."""
+        raise NotImplementedError
+
+    def _losses(self, output: Any, truth: CoarseToFineTruth, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the log of the coarse confidence (B, L, S), the coarse and the weighted fine loss."""
+        raise NotImplementedError
+
+    def _coarse_loss(self) -> Callable:
+        return losses.coarse_focal if self.config.coarse_loss == 'focal' else losses.coarse_nll
+
+
+class TwoStageStep(CoarseToFineStep):
+    """Efficient LoFTR: pixel pairs, then their sub-pixel offsets. The fine truth is a PixelTruth."""
+
+    def _fine_truth(self, batch, picked):
+        pixels = pixel_truth(batch.points01, batch.points10, picked)
+        return pixels, pixels.match.numel()
+
+    def _losses(self, output, truth, counts):
+        coarse = self._coarse_loss()(output.coarse_log_confidence, truth.coarse.match, count=counts[0])
+        pixel, subpixel = losses.two_stage_fine(output, self.network.refinement, truth.fine, counts[2])
+        fine = self.config.fine_weight * pixel + self.config.subpixel_weight * subpixel
+        return output.coarse_log_confidence, coarse, fine
+
+
+class WindowStep(CoarseToFineStep):
+    """LoFTR: the offset in a window of the fine map. The fine truth is (M, 2) [half windows]."""
+
+    def _fine_truth(self, batch, picked):
+        half_window = self.network.fine_preprocess.window // 2 * FINE_STRIDE
+        columns1 = batch.image1.shape[3] // COARSE_STRIDE
+        offset = window_offset(batch.points01, picked, columns1, half_window)
+        return offset, int((offset.abs() <= 1).all(-1).sum())
+
+    def _losses(self, output, truth, counts):
+        log_confidence = output.log_confidence
+        if self.network.coarse_matching.match_type == 'optimal_transport':
+            gamma = 2.0 if self.config.coarse_loss == 'focal' else 0.0
+            coarse = losses.optimal_transport_nll(
+                log_confidence, truth.coarse, gamma=gamma, count=(counts[0], counts[1])
+            )
+            log_confidence = log_confidence[:, :-1, :-1]
+        else:
+            coarse = self._coarse_loss()(log_confidence, truth.coarse.match, count=counts[0])
+        fine = losses.fine_l2(output.refinement, truth.fine, relative=True, count=counts[2])
+        return log_confidence, coarse, self.config.fine_weight * fine
+
+
+def coarse_precision(log_confidence: Tensor, points01: Tensor, columns1: int) -> tuple[Tensor, Tensor]:
+    """Return how many cells are mutually best with enough confidence, and how many of these lie within a cell.
+
+    Args:
+        log_confidence: (B, L, S) without dustbins. columns1: coarse cells in a row of image 1.
+    """
+    best, column = log_confidence.max(2)  # (B, L)
+    mutual = log_confidence.argmax(1).gather(1, column) == torch.arange(best.shape[1], device=best.device)
+    batch_index, cell0 = (mutual & (best.exp() > CONFIDENCE)).nonzero(as_tuple=True)
+    truth = points01[:, ::CELL, ::CELL].flatten(1, 2)[batch_index, cell0]
+    error = (truth - cell_place(column[batch_index, cell0], columns1)).abs().amax(-1)
+    return torch.tensor(len(cell0)), (error <= CELL).sum().cpu()  # NaN is no match: not within
 
 
 def _sample_each_pair(match: CoarseMatch, seeds: list[int], most: int, every: int) -> CoarseMatch:

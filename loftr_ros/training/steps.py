@@ -1,4 +1,4 @@
-"""The training step of each network, by the name of its matcher."""
+"""The table of training steps, by the kind of supervision that a network names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from importlib import import_module
 from torch import nn
 
 from loftr_ros.training.settings import TrainingConfig
+from loftr_ros.training.step import TrainingStep
 
 STEPS = {
-    'loftr': 'loftr_ros.training.step:TrainingStep',
-    'efficient_loftr': 'loftr_ros.training.step:TrainingStep',
+    'two_stage': 'loftr_ros.training.step:TwoStageStep',
+    'window': 'loftr_ros.training.step:WindowStep',
     'superglue': 'loftr_ros.training.superglue:SuperGlueStep',
     'superpoint': 'loftr_ros.training.superpoint:SuperPointStep',
 }
-"""Matcher -> 'module:class'. A step is a module with `from_config(network, config)`, `truth(batch, seeds)`,
-`forward(batch, truth, counts) -> StepOutput` and `count_matches(batch) -> MatchCount`."""
+"""`supervision` of a network -> 'module:class' of a TrainingStep."""
 
 
-def make_step(matcher: str, network: nn.Module, config: TrainingConfig) -> nn.Module:
+def make_step(network: nn.Module, config: TrainingConfig) -> TrainingStep:
     """Return the training step of a network."""
-    module, _, attribute = STEPS[matcher].partition(':')
+    module, _, attribute = STEPS[network.supervision].partition(':')
     return getattr(import_module(module), attribute).from_config(network, config)

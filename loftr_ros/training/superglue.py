@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from loftr_ros.errors import ConfigError
 from loftr_ros.networks.keypoints import Keypoints
@@ -15,7 +15,7 @@ from loftr_ros.training.adaptation import load_detector
 from loftr_ros.training.batch import PairBatch
 from loftr_ros.training.losses import superglue_nll
 from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
-from loftr_ros.training.step import CONFIDENCE, MatchCount, StepOutput
+from loftr_ros.training.step import CONFIDENCE, MatchCount, StepOutput, TrainingStep
 from loftr_ros.training.supervision import CoarseMatch, CoarseTruth, look_up
 
 MATCHED_PX, UNMATCHED_PX = 3.0, 5.0
@@ -39,12 +39,11 @@ class SuperGlueTruth(NamedTuple):
         return torch.tensor([partners.match.cell0.numel() + int(unmatched)], dtype=torch.float64)
 
 
-class SuperGlueStep(nn.Module):
+class SuperGlueStep(TrainingStep):
     """The network with its loss as one module; the detector is not trained."""
 
     def __init__(self, network: SuperGlue, config: OptimizerConfig, detector: SuperPoint):
-        super().__init__()
-        self.network, self.config = network, config
+        super().__init__(network, config)
         self.detector = detector.eval().requires_grad_(False)
 
     @classmethod

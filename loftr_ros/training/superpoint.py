@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from loftr_ros.networks.superpoint import CELL, DUSTBIN, SuperPoint
 from loftr_ros.training.batch import UNKNOWN, PairBatch
-from loftr_ros.training.settings import OptimizerConfig, TrainingConfig
-from loftr_ros.training.step import MatchCount, StepOutput
+from loftr_ros.training.settings import OptimizerConfig
+from loftr_ros.training.step import MatchCount, StepOutput, TrainingStep
 from loftr_ros.training.supervision import look_up
 
 IGNORED = -100
@@ -54,19 +54,14 @@ class SuperPointTruth(NamedTuple):
         return torch.tensor([labelled, int(self.correspondences.valid.sum())], dtype=torch.float64)
 
 
-class SuperPointStep(nn.Module):
+class SuperPointStep(TrainingStep):
     """The network with its loss as one module; see `training.step.TrainingStep`."""
 
     def __init__(self, network: SuperPoint, config: OptimizerConfig):
-        super().__init__()
-        self.network, self.config = network, config
+        super().__init__(network, config)
         if not config.descriptor_weight:  # DistributedDataParallel refuses parameters that get no gradient
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(not name.startswith(('convD', 'bnD')))
-
-    @classmethod
-    def from_config(cls, network: SuperPoint, config: TrainingConfig) -> SuperPointStep:
-        return cls(network, config.optimizer)
 
     def truth(self, batch: PairBatch, seeds: list[int]) -> SuperPointTruth:
         """Return the ground truth of a batch; what is random of a pair depends on its own seed."""

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 from loftr_ros.errors import ConfigError
+from loftr_ros.networks import NETWORKS, create_network
 from loftr_ros.weights.checkpoints import Checkpoint
 from loftr_ros.weights.files import load_into, load_state, save
-from loftr_ros.weights.locate import identify, sha256_of
-
-NETWORKS = {
-    'loftr': ('loftr_ros.networks.loftr', 'LoFTR'),
-    'efficient_loftr': ('loftr_ros.networks.efficient_loftr', 'EfficientLoFTR'),
-    'superglue': ('loftr_ros.networks.superglue', 'SuperGlue'),
-    'superpoint': ('loftr_ros.networks.superpoint', 'SuperPoint'),
-}
-"""Module and class of the network of a matcher."""
+from loftr_ros.weights.locate import find, identify, sha256_of
 
 
 def build_network(checkpoint: Checkpoint):
@@ -25,16 +17,21 @@ def build_network(checkpoint: Checkpoint):
     Raises:
         ConfigError: this version has no such network, or it does not know one of the entry's settings.
     """
-    if checkpoint.matcher not in NETWORKS:
-        raise ConfigError(f'there is no network for {checkpoint.matcher} here; there are {", ".join(NETWORKS)}')
-    module, name = NETWORKS[checkpoint.matcher]
     try:
-        return getattr(import_module(module), name)(**checkpoint.network)
+        return create_network(checkpoint.matcher, checkpoint.network)
     except TypeError as error:
         raise ConfigError(
             f'the network of {checkpoint.matcher} does not take the settings of {checkpoint.name} ({error}); '
             'the weights were written by another version of loftr_ros'
         ) from error
+
+
+def load_network(name: str, weights: str, accept_license: bool):
+    """Return the network `name` on the CPU, as it was trained, and the entry of its weights (see `find`)."""
+    checkpoint, path = find(weights, name, accept_license)
+    network = build_network(checkpoint)
+    load_into(network, load_state(path), path)
+    return network.eval(), checkpoint
 
 
 def convert(source: str, target: str | Path) -> Checkpoint:

@@ -207,7 +207,7 @@ def _likely_cause(own, state, missing: list[str], unexpected: list[str]) -> str:
     if theirs and ours and theirs != ours:
         return f'these are weights of {theirs}, the network is {ours}: set matcher.name or matcher.weights'
     if any('rbr_reparam' in name for name in missing):
-        return 'the network was fused for inference already: load the weights before `reparameterize`'
+        return 'the network was fused for inference already: load the weights before `prepare_for_inference`'
     if any('rbr_reparam' in name for name in unexpected):
         return 'the weights were fused for inference: take the file from before that'
     if any(name.endswith('bin_score') for name in missing + unexpected):

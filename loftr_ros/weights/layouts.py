@@ -9,21 +9,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from loftr_ros.networks import NETWORKS
+
 SUPERGLUE_HEADS = 4
 """Attention heads of every published SuperGlue."""
-
-MARKS = {
-    'efficient_loftr': 'loftr_coarse.layers.0.aggregate.weight',
-    'loftr': 'fine_preprocess.down_proj.weight',
-    'superglue': 'gnn.layers.0.attn.merge.weight',
-    'superpoint': 'convPa.weight',
-}
-"""A tensor that only this matcher's weights have."""
 
 
 def matcher_of(state: Mapping[str, Any]) -> str:
     """Return the matcher whose weights these are, '' when unknown."""
-    return next((matcher for matcher, mark in MARKS.items() if mark in state), '')
+    return next((name for name, entry in NETWORKS.items() if entry.mark in state), '')
 
 
 def to_official(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a matcher computes."""
+"""On which device torch computes: the one place that decides."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from loftr_ros.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device that `matcher.device` names: auto, cpu, cuda or cuda:N.
+def choose_device(name: str, setting: str = 'matcher.device') -> torch.device:
+    """Return the device that `setting` names: auto (a GPU where there is one), cpu, cuda or cuda:N.
 
     Raises:
         ConfigError: the name is of another form, or there is no such GPU.
@@ -17,12 +17,12 @@ def choose_device(name: str) -> torch.device:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     kind, _, number = name.partition(':')
     if kind not in ('cpu', 'cuda') or (':' in name and not (kind == 'cuda' and number.isdigit())):
-        raise ConfigError(f'matcher.device must be auto, cpu, cuda or cuda:N, got {name!r}')
+        raise ConfigError(f'{setting} must be auto, cpu, cuda or cuda:N, got {name!r}')
     if kind == 'cuda':
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             raise ConfigError(
-                f'matcher.device is {name!r} but torch {torch.__version__} sees {count} CUDA devices; '
+                f'{setting} is {name!r} but torch {torch.__version__} sees {count} CUDA devices; '
                 'use auto or cpu, or install a CUDA build of torch and the driver'
             )
     return torch.device(name)

@@ -1,0 +1,78 @@
+"""Features of one image, and matches between two of them in the pixels of the original images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from loftr_ros.config import MatcherConfig
+from loftr_ros.datatypes import Matches
+from loftr_ros.image import PreparedImage
+
+MIN_SIGMA_PX = 0.01
+"""A heat map with all its weight in one pixel has deviation 0, which no filter that divides by it survives."""
+
+
+@dataclasses.dataclass(eq=False)
+class ImageFeatures:
+    """An image as it was prepared and what a matcher computes of it alone.
+
+    Args:
+        features: of the network or the detector.
+        ids_valid: False after the image was reduced for lack of memory: its points have other numbers then.
+    """
+
+    image: PreparedImage
+    features: Any
+    ids_valid: bool = True
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedMatches:
+    """N matches in pixels of two prepared images, in any order.
+
+    Args:
+        points0, points1: (N, 2) x, y [px].
+        confidence: (N,) in [0, 1], float32 or float64.
+        point_id0: (N,) int64 number of the point in image 0, -1 where unknown.
+        log10_dependence: see Matches.
+        sigma_px: (N,) standard deviation of points1 along each axis [px]; None: unknown.
+    """
+
+    points0: np.ndarray
+    points1: np.ndarray
+    confidence: np.ndarray
+    point_id0: np.ndarray
+    log10_dependence: float
+    sigma_px: np.ndarray | None = None
+
+    def to_original(self, features0: ImageFeatures, features1: ImageFeatures, config: MatcherConfig) -> Matches:
+        """Return the matches in original pixels, most confident first.
+
+        Those outside their image, that are not finite, below `match_threshold` or beyond `max_matches` are left out.
+        """
+        image0, image1 = features0.image, features1.image
+        keep = _is_inside(self.points0, image0) & _is_inside(self.points1, image1)
+        keep &= self.confidence >= self.confidence.dtype.type(config.match_threshold)
+        keep = np.flatnonzero(keep)
+        keep = keep[np.argsort(-self.confidence[keep], kind='stable')][: config.max_matches or None]
+        if self.sigma_px is None:
+            sigma_px = np.full(len(keep), np.nan)
+        else:
+            sigma_px = np.maximum(self.sigma_px[keep], MIN_SIGMA_PX) * np.mean(image1.scale)
+        return Matches(
+            image0.to_original(self.points0[keep]),
+            image1.to_original(self.points1[keep]),
+            self.confidence[keep],
+            sigma_px,
+            self.point_id0[keep] if features0.ids_valid else np.full(len(keep), -1),
+            self.log10_dependence,
+            from_images=True,
+        )
+
+
+def _is_inside(points: np.ndarray, image: PreparedImage) -> np.ndarray:
+    """Return (N,) bool; False for points that are not finite, too."""
+    return ((points >= 0) & (points <= [image.width - 1, image.height - 1])).all(axis=1)

@@ -1,0 +1,102 @@
+"""What every network that matches images has in common: its methods, and the matches that it returns."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class NetworkMatches(NamedTuple):
+    """M matches of a batch of image pairs; sorted by pair, then by index0.
+
+    A place is what the network matches first: a coarse cell (number row * columns + column) or a keypoint.
+    """
+
+    batch_index: Tensor  # (M,) int64, which pair of the batch
+    index0: Tensor  # (M,) int64, number of the place in image 0
+    index1: Tensor  # (M,) int64, number of the place in image 1
+    keypoints0: Tensor  # (M, 2) float32 x, y [px of the network's image]
+    keypoints1: Tensor  # (M, 2) float32 x, y [px of the network's image], sub-pixel
+    confidence: Tensor  # (M,) float32 in [0, 1]
+    sigma: Tensor  # (M,) float32 standard deviation of keypoints1 along each axis [px], NaN where unknown
+
+
+class MatchingNetwork(nn.Module):
+    """A network in two steps: `extract` once for each image, `match` once for each pair.
+
+    Images are (B, 1, H, W), grey in [0, 1], the centre of the top-left pixel at (0, 0). Features are a named tuple of
+    the network's own, a batch of one image size.
+    """
+
+    side_multiple: int
+    """Both sides of an image must be multiples of this [px]."""
+
+    supervision: ClassVar[str]
+    """Which kind of ground truth and loss trains it, a key of `training.step.STEPS`."""
+
+    def extract(self, image: Tensor, mask: Tensor | None = None) -> Any:
+        """Return all that depends on this image alone.
+
+        Args:
+            image: (B, 1, H, W).
+            mask: (B, H, W) bool, False for padding below and right of the image; None without padding.
+        """
+        raise NotImplementedError
+
+    def match(
+        self, features0: Any, features1: Any, threshold: float = 0.2, border: int = 2, max_matches: int = 0
+    ) -> NetworkMatches:
+        """Return the matches of image pairs; row b of features0 belongs to row b of features1.
+
+        Args:
+            threshold: matches have a larger confidence.
+            border: coarse cells along each side of both images that match nothing.
+            max_matches: only so many of each pair are refined and returned, the most confident; 0 = all.
+        """
+        raise NotImplementedError
+
+    def transform(self, features0: Any, features1: Any) -> tuple[Tensor, Tensor]:
+        """Return the features of both images that `match` compares, after attention between the images."""
+        raise NotImplementedError
+
+    def training_output(
+        self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
+    ) -> Any:
+        """Return what the losses need, differentiable, refined at true matches.
+
+        Args:
+            image0, image1: (B, 1, H, W) of one size each.
+            batch_index, index0, index1: (M,) int64 places that truly correspond.
+        """
+        raise NotImplementedError
+
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> MatchingNetwork:
+        """Fuse layers for good, move to a device and a number format, all in place; return self.
+
+        The state dict has other names afterwards: load weights before.
+
+        Args:
+            plain: use only layers that other engines than torch know and run fast.
+        """
+        raise NotImplementedError
+
+    def forward(self, image0: Tensor, image1: Tensor, threshold=0.2, border=2, mask0=None, mask1=None):
+        """Extract both images and match them; see `match`."""
+        return self.match(self.extract(image0, mask0), self.extract(image1, mask1), threshold, border)
+
+    def point_ids(self, features0: Any, matches: NetworkMatches) -> Tensor:
+        """Return numbers (M,) int64 of the points in image 0, the same for the same point."""
+        return matches.index0
+
+    def keep_points(self, features0: Any, point_ids: Tensor) -> Any:
+        """Return features of image 0 of which these points (N,) stay where they are in every later match."""
+        return features0
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """Return the number format of the weights."""
+    return next(network.parameters()).dtype
