@@ -13,7 +13,9 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.image import prepare
 from loftr_ros.matchers import create_matcher, inference, match_images, precision
-from loftr_ros.networks.base import NetworkMatches
+from loftr_ros.matchers.image_features import PreparedMatches
+from loftr_ros.networks import efficient_loftr
+from loftr_ros.networks.coarse_matching import CoarseMatches
 from loftr_ros.networks.efficient_loftr import EfficientLoFTR
 from loftr_ros.networks.loftr import LoFTR
 
@@ -118,14 +120,12 @@ def test_similarities_without_a_bound_become_confidences_in_the_same_order(tmp_p
     """Known similarities through the whole way: the official threshold of 25 is 0.2."""
     asked = []
 
-    def match(_self, _features0, _features1, threshold, max_matches):
-        asked.append(threshold)
-        score = torch.tensor([24.0, 25.0, 100.0, 900.0])
-        points = torch.full((4, 2), 40.0)
-        cells = torch.arange(4)
-        return NetworkMatches(cells, cells, cells, points, points, score, torch.ones(4))
+    def match_raw_similarity(_similarity, least, *_eligible):
+        asked.append(least)
+        cells = torch.tensor([17, 18, 34, 35])  # beyond the border
+        return CoarseMatches(torch.zeros_like(cells), cells, cells, torch.tensor([24.0, 25.0, 100.0, 900.0]))
 
-    monkeypatch.setattr(EfficientLoFTR, 'match', match)
+    monkeypatch.setattr(efficient_loftr, 'match_raw_similarity', match_raw_similarity)
     path = save_tiny('efficient_loftr', tmp_path, mode='optimized')
     matcher = create_matcher(MatcherConfig(name='efficient_loftr', weights=path, device='cpu'))
     matches = match_images(matcher, texture(96, 128), texture(96, 128))
@@ -145,14 +145,18 @@ def test_optimized_mode_finds_the_shift(tmp_path):
 @each_network
 def test_matches_that_are_no_numbers_are_dropped(name, make, monkeypatch):
     matcher = make(name)
-    rows = np.array([[9.0, 9, 9, 9, 0.5, 1, 3], [9, 9, np.nan, 9, 0.5, 1, 4], [9, 9, 9, 9, np.nan, 1, 5]])
-    monkeypatch.setattr(matcher, '_match', lambda *_: rows)
+    points0 = np.full((3, 2), 9.0)
+    points1 = np.array([[9.0, 9], [np.nan, 9], [9, 9]])
+    found = PreparedMatches(points0, points1, np.array([0.5, 0.5, np.nan]), np.arange(3), 24.0, np.ones(3))
+    monkeypatch.setattr(matcher, '_match', lambda *_: found)
     assert len(match_images(matcher, texture(96, 128), texture(96, 128))) == 1
 
 
 def test_a_heat_map_in_one_pixel_does_not_claim_to_be_exact(make, monkeypatch):
     matcher = make('efficient_loftr')
-    monkeypatch.setattr(matcher, '_match', lambda *_: np.array([[9.0, 9, 9, 9, 0.5, 0, 3]]))
+    point = np.full((1, 2), 9.0)
+    found = PreparedMatches(point, point, np.array([0.5]), np.array([3]), 24.0, np.zeros(1))
+    monkeypatch.setattr(matcher, '_match', lambda *_: found)
     assert match_images(matcher, texture(96, 128), texture(96, 128)).sigma_px.tolist() == pytest.approx([0.01])
 
 

@@ -9,6 +9,7 @@ from loftr_ros.config import Config, override
 from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.matchers import Matcher
 from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd
 
 REST = 10
@@ -16,7 +17,7 @@ CAMERA = Camera([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]], 320, 240)
 POINTS = np.random.default_rng(0).uniform([-2, -1.5, 4, 1], [2, 1.5, 8, 1], (300, 4)) * [1, 1, 1, 0] + [0, 0, 0, 1]
 
 
-class KnowingMatcher:
+class KnowingMatcher(Matcher):
     """Reads from the image which view it is and returns the true projections; view 0 is a covered lens."""
 
     name = 'knowing'

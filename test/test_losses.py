@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from loftr_ros.networks.coarse_matching import Similarity, log_dual_softmax
-from loftr_ros.networks.efficient_loftr import EfficientLoFTR, TrainingOutput
+from loftr_ros.networks.efficient_loftr import EfficientLoFTR, EfficientLoftrTraining
 from loftr_ros.networks.loftr import LoFTR, LoftrRefinement
 from loftr_ros.networks.sinkhorn import log_optimal_transport
 from loftr_ros.networks.two_stage_refinement import TwoStageRefinement
@@ -182,7 +182,7 @@ def two_stage_by_hand(spike):
     similarity = torch.zeros(2, 64, 100)
     if spike is not None:
         similarity[1, 19, 35 + spike] = 1e5
-    return TrainingOutput(torch.zeros(1, 1, 1), log_confidence.requires_grad_(), similarity.requires_grad_())
+    return EfficientLoftrTraining(torch.zeros(1, 1, 1), log_confidence.requires_grad_(), similarity.requires_grad_())
 
 
 def one_pixel_pair(offset):

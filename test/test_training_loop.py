@@ -28,6 +28,7 @@ from loftr_ros.training.loop import learning_rate, train
 from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.settings import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import coarse_precision
+from loftr_ros.training.steps import make_step
 from loftr_ros.training.supervision import look_up
 from loftr_ros.weights import Checkpoint, load_into, load_state
 from loftr_ros.weights.convert import build_network

@@ -14,6 +14,7 @@ pytest.importorskip('loftr_ros.msg')
 from loftr_ros.config import Config, override
 from loftr_ros.datatypes import Frame, FrameSet, Matches
 from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.matchers import Matcher
 from loftr_ros.ros import worker as module
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.worker import Worker
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.ros
 EVERY_FRAME = override(Config(), {'input.process_every_frame': True})
 
 
-class FakeMatcher:
+class FakeMatcher(Matcher):
     def __init__(self, name):
         self.name = name
 
