@@ -163,5 +163,5 @@ class Worker:
             status='NO_CAMERA' if result.pose is None else result.pose.status.name,
             matches=len(result.matches),
             inliers=int(result.inliers.sum()),
-            **getattr(self._front_end.matcher, 'notes', {}),
+            **self._front_end.matcher.notes,
         )
