@@ -33,10 +33,11 @@ from plain_rooms import MAX_SIFT_MATCHES
 from tqdm import tqdm
 
 from loftr_ros.config import Config
-from loftr_ros.evaluation.baselines import COMPARED, NUM_KEYPOINTS, RATIO, matcher_or_baseline
+from loftr_ros.evaluation.compared import BASELINES, RATIO, create_compared
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.image_files import read_colour
 from loftr_ros.matchers import match_images
+from loftr_ros.matchers.opencv_keypoints import NUM_KEYPOINTS
 from loftr_ros.runtime import prepare_process
 
 SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot']
@@ -47,7 +48,7 @@ README = Path(__file__).parents[1] / 'README.md'
 
 def make(name: str):
     """Return a matcher with the default settings, or a baseline with those of its own."""
-    return matcher_or_baseline(name, Config().matcher)
+    return create_compared(name, Config().matcher)
 
 
 class Measured(NamedTuple):
@@ -210,7 +211,7 @@ def main() -> None:
         print(*cost(options.cost_of, options.data))
         return
     chosen = options.sets or [*SETS, COST]
-    names = [*COMPARED, *options.matchers]
+    names = [*BASELINES, *options.matchers]
     matchers = {name: make(name) for name in names}
     load = os.getloadavg()[0]
     pair_sets = [pair_set for name in chosen if name != COST for pair_set in SETS[name](options.data)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from loftr_ros import geometry
 from loftr_ros.config import Config, PoseConfig
 from loftr_ros.datatypes import PoseFailure
-from loftr_ros.evaluation.baselines import matcher_or_baseline
+from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.pose import estimate_relative_pose
 from loftr_ros.runtime import prepare_process
 
@@ -57,7 +57,7 @@ def main() -> None:
     prepare_process()
     rows = []
     for name in options.matchers:
-        matcher = matcher_or_baseline(name, Config().matcher)
+        matcher = create_compared(name, Config().matcher)
         rotation, direction, failures = defaultdict(list), defaultdict(list), 0
         rooms = range(options.seed, options.seed + options.rooms)
         for room, start, step in tqdm([(r, i, k) for r in rooms for i in STARTS for k in STEPS], desc=name):

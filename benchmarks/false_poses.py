@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from loftr_ros.config import Config, PoseConfig
 from loftr_ros.datatypes import Matches, PoseFailure, PoseStatus
-from loftr_ros.evaluation.baselines import matcher_or_baseline
+from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.evaluation.metrics import direction_error_deg, rotation_error_deg
 from loftr_ros.pose import estimate_relative_pose
 from loftr_ros.runtime import prepare_process
@@ -61,7 +61,7 @@ def is_false(pose, truth: np.ndarray | None) -> bool:
 
 def score(name: str, unrelated: list[PosePair], related: list[PosePair]) -> dict[str, Score]:
     """Return the score of a matcher for each estimator."""
-    matcher = matcher_or_baseline(name, Config().matcher)
+    matcher = create_compared(name, Config().matcher)
 
     @functools.lru_cache(maxsize=CACHED_VIEWS)
     def features(view):

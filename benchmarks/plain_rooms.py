@@ -11,7 +11,7 @@ import numpy as np
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Camera
-from loftr_ros.evaluation.baselines import create_baseline
+from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform
 from loftr_ros.matchers import match_images
 from loftr_ros.rendering import Face, Scene, Texture, bake_light, box, look_along, render, textures
@@ -31,7 +31,7 @@ HEIGHT_M = 2.6
 
 def plain_room_pairs(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, Camera]]:
     """Yield (name, image 0, image 1, cam1_from_cam0, camera) of the first `count` seeds that give SIFT few matches."""
-    sift = create_baseline(MatcherConfig(name='sift', match_threshold=0.2))
+    sift = create_compared('sift', MatcherConfig())
     seed = 0
     while count:
         image0, image1, truth = plain_room_pair(seed)

@@ -13,7 +13,7 @@ from loftr_ros.config import Config, MatcherConfig
 from loftr_ros.datasets import rendered_drive, save_sequence
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation.baselines import matcher_or_baseline
+from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
 from loftr_ros.geometry import project
 from loftr_ros.matchers import match_images
@@ -84,7 +84,7 @@ def test_the_command_compares_matchers_on_the_same_pairs(drive, tmp_path, capsys
 @pytest.mark.parametrize('name', ['orb', 'sift'])
 def test_a_keypoint_keeps_its_position_when_the_picture_is_turned(name, drive):
     image = drive.frames(0)[0].image[:-3, :-7]  # no size of a level is a whole number
-    matcher = matcher_or_baseline(name, Config().matcher)
+    matcher = create_compared(name, Config().matcher)
     matches = matcher.match(matcher.extract(image), matcher.extract(np.ascontiguousarray(image[::-1, ::-1])))
     turned_back = np.array(image.shape[1::-1]) - 1 - matches.keypoints1
     assert len(matches) > 50
@@ -94,8 +94,8 @@ def test_a_keypoint_keeps_its_position_when_the_picture_is_turned(name, drive):
 
 def test_weights_are_named_behind_the_matcher(tmp_path):
     path = save_tiny('loftr', tmp_path)
-    assert matcher_or_baseline(f'loftr:{path}', Config().matcher).name == 'loftr:tiny_loftr'
-    assert matcher_or_baseline('orb', Config().matcher).name == 'orb'
+    assert create_compared(f'loftr:{path}', Config().matcher).name == 'loftr:tiny_loftr'
+    assert create_compared('orb', Config().matcher).name == 'orb'
 
 
 @pytest.mark.parametrize('name', ['orb', 'sift'])
@@ -108,7 +108,7 @@ def test_lk_behind_a_baseline_refines_the_same_matches_and_nothing_else_does(nam
     moved = cv2.warpAffine(texture, np.c_[np.eye(2), shift], (600, 500), flags=cv2.INTER_LANCZOS4)
     pair = [image[20:-20, 20:-20].round().clip(0, 255).astype(np.uint8) for image in (texture, moved)]
     config = MatcherConfig(subpixel=subpixel)
-    plain, refined = (match_images(matcher_or_baseline(name + ending, config), *pair) for ending in ('', '+lk'))
+    plain, refined = (match_images(create_compared(name + ending, config), *pair) for ending in ('', '+lk'))
     np.testing.assert_array_equal(refined.keypoints0, plain.keypoints0)
     error, refined_error = (
         np.median(np.linalg.norm(m.keypoints1 - m.keypoints0 - shift, axis=1)) for m in (plain, refined)

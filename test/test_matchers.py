@@ -14,7 +14,6 @@ from tiny_networks import save_tiny
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import ConfigError, InputError
-from loftr_ros.evaluation.baselines import BASELINES, create_baseline
 from loftr_ros.matchers import MATCHERS, create_matcher, match_images, matcher_names
 
 
@@ -40,8 +39,6 @@ def weights(tmp_path_factory):
 
 def make(name: str, **settings):
     settings = {'name': name, 'device': 'cpu', 'weights': WEIGHTS.get(name, ''), **settings}
-    if name in BASELINES:
-        return create_baseline(MatcherConfig(**settings))
     return create_matcher(MatcherConfig(**settings))
 
 
@@ -58,7 +55,7 @@ def assert_valid(matches: Matches, image0: np.ndarray, image1: np.ndarray):
     assert matches.from_images or not len(matches)
 
 
-every_matcher = pytest.mark.parametrize('name', [*MATCHERS, *BASELINES])
+every_matcher = pytest.mark.parametrize('name', MATCHERS)
 
 SIZES = {
     'equal': ((120, 160), (120, 160)),

@@ -43,7 +43,7 @@ def add_arguments(parser) -> None:
 
 def run(options) -> None:
     from loftr_ros.datasets import open_sequence
-    from loftr_ros.evaluation.baselines import matcher_or_baseline
+    from loftr_ros.evaluation.compared import create_compared
     from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
     from loftr_ros.matchers import match_images
 
@@ -53,7 +53,7 @@ def run(options) -> None:
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
     sequence = open_sequence(options.sequence)
-    matchers = {name: matcher_or_baseline(name, config.matcher) for name in options.matchers}
+    matchers = {name: create_compared(name, config.matcher) for name in options.matchers}
     scores, times_ms, lines = {name: [] for name in matchers}, {name: [] for name in matchers}, []
     for pair, frame0, frame1, truth in itertools.islice(pairs(sequence, options.step), options.max_pairs or None):
         for name, matcher in matchers.items():

@@ -23,6 +23,9 @@ MATCHERS = {
     'gcm': 'loftr_ros.matchers.gcm:GcmMatcher',
     'loftr': 'loftr_ros.matchers.detector_free:LoftrMatcher',
     'efficient_loftr': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',
+    'sift': 'loftr_ros.matchers.opencv_keypoints:SiftMatcher',
+    'orb': 'loftr_ros.matchers.opencv_keypoints:OrbMatcher',
+    'akaze': 'loftr_ros.matchers.opencv_keypoints:AkazeMatcher',
 }
 """Name -> 'module:class'; the class takes a MatcherConfig."""
 
