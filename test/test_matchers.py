@@ -13,7 +13,7 @@ from tiny_networks import save_tiny
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
-from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.errors import ConfigError, InputError, MissingDependencyError
 from loftr_ros.matchers import MATCHERS, create_matcher, match_images, matcher_names
 
 
@@ -55,7 +55,8 @@ def assert_valid(matches: Matches, image0: np.ndarray, image1: np.ndarray):
     assert matches.from_images or not len(matches)
 
 
-every_matcher = pytest.mark.parametrize('name', MATCHERS)
+HERE = [name for name in MATCHERS if name != 'akaze' or hasattr(cv2, 'AKAZE_create')]  # OpenCV 5 has no AKAZE
+every_matcher = pytest.mark.parametrize('name', HERE)
 
 SIZES = {
     'equal': ((120, 160), (120, 160)),
@@ -219,3 +220,9 @@ def test_a_device_of_another_form_is_refused(name):
 def test_a_gpu_that_is_not_there_is_refused_with_the_remedy():
     with pytest.raises(ConfigError, match=r"matcher\.device is 'cuda:99'.*use auto or cpu"):
         create_matcher(MatcherConfig(device='cuda:99'))
+
+
+@pytest.mark.skipif(hasattr(cv2, 'AKAZE_create'), reason='this OpenCV has AKAZE')
+def test_a_detector_that_this_opencv_lacks_is_answered_with_the_remedy():
+    with pytest.raises(MissingDependencyError, match='has no AKAZE; install opencv-python<5'):
+        make('akaze')

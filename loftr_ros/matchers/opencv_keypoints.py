@@ -9,6 +9,7 @@ import numpy as np
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
+from loftr_ros.errors import MissingDependencyError
 from loftr_ros.image import PreparedImage, prepare
 from loftr_ros.matchers.base import Matcher
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
@@ -127,4 +128,8 @@ class AkazeMatcher(OpenCvMatcher):
     name = 'akaze'
 
     def _create_detector(self):
+        if not hasattr(cv2, 'AKAZE_create'):
+            raise MissingDependencyError(
+                f'OpenCV {cv2.__version__} has no AKAZE; install opencv-python<5, or use matcher.name sift or orb'
+            )
         return cv2.AKAZE_create()
