@@ -98,6 +98,38 @@ class GcmConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class KeypointConfig(Checked):
+    """Keypoints of the matchers `superglue` and `superpoint_nn`."""
+
+    max_keypoints: int = setting(
+        0, 'most keypoints of an image, the best are kept; 0: 2048 for superpoint_nn, 1024 for superglue', minimum=0
+    )
+    threshold: float = setting(0.001, 'least score of a keypoint', minimum=0, maximum=1)
+    nms_radius_px: int = setting(
+        4, 'of keypoints so near to each other in x and in y only the best stays [px of the resized image]', minimum=0
+    )
+    border_px: int = setting(4, 'width of the margin without keypoints [px of the resized image]', minimum=0)
+    subpixel: bool = setting(True, 'place keypoints between pixels, by the mean of the scores around them')
+    max_ratio: float = setting(
+        1.0,
+        'superpoint_nn: largest ratio of the distances to the nearest and to the second descriptor; 1 = no test',
+        minimum=0,
+        maximum=1,
+    )
+    min_cosine: float = setting(
+        -1.0, 'superpoint_nn: least cosine of two descriptors that match; -1 = no test', minimum=-1, maximum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SuperGlueConfig(Checked):
+    """Parts of the matcher `superglue`."""
+
+    detector: str = setting('', 'as matcher.weights: the SuperPoint; empty: that of the training of matcher.weights')
+    sinkhorn_iterations: int = setting(0, 'iterations of the optimal transport; 0: as trained', minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class MatcherConfig(Checked):
     """Which matcher runs, and how."""
 
@@ -134,6 +166,8 @@ class MatcherConfig(Checked):
         True, 'let glibc keep freed memory: networks on a CPU run up to 1.3 times as fast', fixed=True
     )
     gcm: GcmConfig = dataclasses.field(default_factory=GcmConfig)
+    keypoints: KeypointConfig = dataclasses.field(default_factory=KeypointConfig)
+    superglue: SuperGlueConfig = dataclasses.field(default_factory=SuperGlueConfig)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from loftr_ros.matchers.onnx_files import write_onnx
 from loftr_ros.networks import NETWORKS, part_classes
 from loftr_ros.weights.convert import load_network
 
-each_network = pytest.mark.parametrize('name', NETWORKS)
+each_network = pytest.mark.parametrize('name', [name for name, entry in NETWORKS.items() if entry.parts])
 
 
 @pytest.mark.slow
@@ -26,9 +26,9 @@ each_network = pytest.mark.parametrize('name', NETWORKS)
 def test_an_engine_gives_the_matches_of_torch(name, engine, tmp_path):
     for package in {'onnxruntime': ('onnx', 'onnxruntime'), 'openvino': ('onnx', 'openvino')}.get(engine, ()):
         pytest.importorskip(package, reason=f'needs {package}: make test-slow installs it')
-    path = save_tiny(name, tmp_path)
+    path, used_by = save_tiny(name, tmp_path), NETWORKS[name].matcher or name
     reference, matcher = (
-        create_matcher(MatcherConfig(name, path, device='cpu', precision='fp32', engine=kind, subpixel='none'))
+        create_matcher(MatcherConfig(used_by, path, device='cpu', precision='fp32', engine=kind, subpixel='none'))
         for kind in ('torch', engine)
     )
     # Compiling for each further size takes a minute.
@@ -50,6 +50,7 @@ SETTINGS = {
         'full': {'attention': 'full'},
     },
     'efficient_loftr': {'of the paper': {}, 'optimized': {'mode': 'optimized'}},
+    'superpoint': {'small': {}, 'of the paper': {'downsample': 'pool', 'batch_norm': False}},
 }
 
 
@@ -87,18 +88,19 @@ def test_files_give_the_tensors_of_the_network_at_any_size(name, settings, tmp_p
             mask[:, height - 20 :] = False
             inputs = (image, mask)[: len(parts['extract'].input_names)]
             coarse.append((compare('extract', *inputs)[0], mask[:, ::8, ::8]))
-        for (coarse0, mask0), (coarse1, mask1) in zip(coarse, coarse[1:] + coarse[:1], strict=True):
+        pairs = zip(coarse, coarse[1:] + coarse[:1], strict=True) if 'transform' in parts else ()
+        for (coarse0, mask0), (coarse1, mask1) in pairs:
             compare('transform', coarse0, coarse1, mask0, mask1)
 
 
 @pytest.mark.slow
 @each_network
-def test_export_writes_both_parts(name, tmp_path, capsys):
+def test_export_writes_every_part(name, tmp_path, capsys):
     onnx = pytest.importorskip('onnx', reason='needs onnx: make test-slow installs it')
     arguments = ['--matcher', name, '--weights', save_tiny(name, tmp_path), '-o', str(tmp_path / 'out')]
     assert cli.main(['export', *arguments]) == 0
-    assert capsys.readouterr().out.count('wrote') == 2
-    for part in ('extract', 'transform'):
+    assert capsys.readouterr().out.count('wrote') == len(NETWORKS[name].parts)
+    for part in NETWORKS[name].parts:
         onnx.checker.check_model(str(tmp_path / 'out' / f'tiny_{name}_{part}.onnx'), full_check=True)
 
 

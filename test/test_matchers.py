@@ -35,6 +35,7 @@ WEIGHTS = {}
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp('weights')
     WEIGHTS.update({name: save_tiny(name, folder) for name in TINY_NETWORKS})
+    WEIGHTS['superglue'] = save_tiny('superglue', folder, detector='superpoint_small', descriptor=64)
 
 
 def make(name: str, **settings):

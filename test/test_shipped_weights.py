@@ -14,6 +14,7 @@ from loftr_ros.datasets import rendered_drive  # noqa: E402
 from loftr_ros.errors import MissingDependencyError  # noqa: E402
 from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
 from loftr_ros.matchers import create_matcher, match_images  # noqa: E402
+from loftr_ros.networks import NETWORKS  # noqa: E402
 from loftr_ros.pose import estimate_relative_pose  # noqa: E402
 from loftr_ros.rendering import textures  # noqa: E402
 from loftr_ros.weights import CHECKPOINTS, find, load_state  # noqa: E402
@@ -26,7 +27,8 @@ FILES = sorted(SHIPPED.glob('*.safetensors'))
 @pytest.fixture(scope='module', params=[path.stem for path in FILES])
 def matcher(request):
     checkpoint = CHECKPOINTS[request.param]
-    return create_matcher(dataclasses.replace(Config().matcher, name=checkpoint.matcher, weights=checkpoint.name))
+    name = NETWORKS[checkpoint.matcher].matcher or checkpoint.matcher
+    return create_matcher(dataclasses.replace(Config().matcher, name=name, weights=checkpoint.name))
 
 
 def test_the_default_matcher_is_the_first_shipped_entry():

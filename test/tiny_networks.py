@@ -21,16 +21,36 @@ SETTINGS = {
         'temperature': 0.02,
     },
     'efficient_loftr': {'widths': (8, 8, 16, 64), 'blocks': (1, 1, 2), 'layers': 1, 'heads': 4, 'temperature': 0.05},
+    'superpoint': {
+        'widths': (8, 16, 16, 32),
+        'head': 32,
+        'descriptor': 32,
+        'downsample': 'stride',
+        'batch_norm': True,
+        'sampling': 'exact',
+    },
+    'superglue': {
+        'descriptor': 32,
+        'encoder': (16,),
+        'layers': ('self', 'cross'),
+        'heads': 4,
+        'sinkhorn_iterations': 20,
+    },
 }
 
 
-def save_tiny(name: str, folder: Path, **settings) -> str:
-    """Write weights of the network `name` into `folder` and return the file."""
-    checkpoint = Checkpoint(name=f'tiny_{name}', matcher=name, network={**SETTINGS[name], **settings})
+def save_tiny(name: str, folder: Path, detector: str = '', **settings) -> str:
+    """Write weights of the network `name` into `folder` and return the file.
+
+    `detector`: of SuperGlue, weights of its SuperPoint.
+    """
+    checkpoint = Checkpoint(
+        name=f'tiny_{name}', matcher=name, network={**SETTINGS[name], **settings}, detector=detector
+    )
     torch.manual_seed(0)
     network = build_network(checkpoint)
     with torch.no_grad():
-        _spread(network)
+        SPREAD.get(name, _spread)(network)
     path = folder / f'{checkpoint.name}.safetensors'
     save(path, network.state_dict(), checkpoint)
     return str(path)
@@ -44,8 +64,7 @@ def _spread(network) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics become those of the next image
-    noise = cv2.GaussianBlur(np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32), (0, 0), 2)
-    image = torch.from_numpy(0.5 + 0.2 * noise / noise.std())[None, None]
+    image = _noise()
     inputs = []
     if hasattr(network.backbone, 'layer3_outconv'):
         hook = network.backbone.layer3_outconv.register_forward_hook(lambda _module, args, _output: inputs.append(args))
@@ -58,3 +77,32 @@ def _spread(network) -> None:
     else:
         network.backbone.train()(image)
         network.backbone.layer3[-1].rbr_identity.bias -= 1.0  # cuts off what all cells have in common
+
+
+def _spread_superpoint(network) -> None:
+    """Take from random descriptors what all of them have in common, and make scores differ."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics become those of the next image
+    network.train()(_noise(), budget=4)
+    network.convPb.weight *= 3
+    outputs = []
+    hook = network.convDb.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    network.eval()(_noise(), budget=4)
+    hook.remove()
+    network.convDb.bias -= outputs[0].mean((0, 2, 3))
+
+
+def _spread_superglue(network) -> None:
+    """Make layers change little and the final projection keep the descriptors."""
+    for mlp in (network.kenc.encoder, *(layer.mlp for layer in network.gnn.layers)):
+        mlp[-1].weight *= 0.05
+    network.final_proj.weight.copy_(10 * torch.eye(len(network.final_proj.bias))[..., None])
+
+
+def _noise() -> torch.Tensor:
+    noise = cv2.GaussianBlur(np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32), (0, 0), 2)
+    return torch.from_numpy(0.5 + 0.2 * noise / noise.std())[None, None]
+
+
+SPREAD = {'superpoint': _spread_superpoint, 'superglue': _spread_superglue}

@@ -12,6 +12,7 @@ from pathlib import Path
 from loftr_ros import config
 from loftr_ros.commands.options import add_set_argument
 from loftr_ros.errors import ConfigError
+from loftr_ros.networks import network_entry
 from loftr_ros.runtime import prepare_process
 
 
@@ -31,7 +32,8 @@ def run(options) -> int:
     if path is None:
         print(f'stopped; the same command resumes from {options.output / "last.pt"}')
         return 0
-    print(f'wrote {path}; use it with matcher.name={checkpoint.matcher} matcher.weights={path}')
+    matcher = network_entry(checkpoint.matcher).matcher or checkpoint.matcher
+    print(f'wrote {path}; use it with matcher.name={matcher} matcher.weights={path}')
     return 0
 
 

@@ -26,6 +26,8 @@ MATCHERS = {
     'sift': 'loftr_ros.matchers.opencv_keypoints:SiftMatcher',
     'orb': 'loftr_ros.matchers.opencv_keypoints:OrbMatcher',
     'akaze': 'loftr_ros.matchers.opencv_keypoints:AkazeMatcher',
+    'superglue': 'loftr_ros.matchers.superglue:SuperGlueMatcher',
+    'superpoint_nn': 'loftr_ros.matchers.superpoint:NearestNeighbourMatcher',
 }
 """Name -> 'module:class'; the class takes a MatcherConfig."""
 

@@ -25,11 +25,13 @@ class NetworkEntry:
         network: 'module:class' of a torch module; of a MatchingNetwork (base.py) if it matches images by itself.
         mark: name of a tensor that only the weights of this network have.
         parts: name -> 'module:class' of the parts for other engines and ONNX files (parts.py).
+        matcher: `matcher.name` that takes its weights, where that is another name than the network's.
     """
 
     network: str
     mark: str
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    matcher: str = ''
 
 
 NETWORKS = {
@@ -56,6 +58,8 @@ NETWORKS = {
     'superpoint': NetworkEntry(
         network='loftr_ros.networks.superpoint:SuperPoint',
         mark='convPa.weight',
+        parts={'extract': 'loftr_ros.networks.parts:SuperPointExtract'},
+        matcher='superpoint_nn',
     ),
 }
 """By the name that `weights.Checkpoint.matcher` uses."""

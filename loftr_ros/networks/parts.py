@@ -17,6 +17,7 @@ from loftr_ros.networks.efficient_loftr import CELL, EfficientLoftrFeatures
 from loftr_ros.networks.loftr import COARSE_STRIDE, LoftrFeatures
 from loftr_ros.networks.repvgg import StageMaps
 from loftr_ros.networks.sinkhorn import log_optimal_transport
+from loftr_ros.networks.superpoint import SuperPointFeatures
 
 EXAMPLE_SIZES = ((128, 192), (160, 224))
 """Sizes (H, W) of example images. Those of the two images differ, so that none is taken for the other's."""
@@ -100,6 +101,23 @@ class EfficientLoftrExtract(ExtractPart):
     def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> EfficientLoftrFeatures:
         mask = None if mask is None else mask[:, ::CELL, ::CELL]
         return EfficientLoftrFeatures(outputs[0], StageMaps(*outputs[1:]), mask)
+
+
+class SuperPointExtract(ExtractPart):
+    """image (1, 1, H, W), mask (1, H, W) -> heatmap (1, H, W), descriptors (1, D, H / 8, W / 8)."""
+
+    input_names = ('image', 'mask')
+    output_names = ('heatmap', 'descriptors')
+    dynamic: ClassVar = dict.fromkeys(('image', 'descriptors'), (2, 3))
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(self.network.extract(image, mask))
+
+    def inputs(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        return image, torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
+
+    def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> SuperPointFeatures:
+        return SuperPointFeatures(*outputs)
 
 
 class LoftrTransform(TransformPart):

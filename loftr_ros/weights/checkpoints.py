@@ -175,6 +175,20 @@ _ENTRIES = (
         'd61d28c158fe36b502e93fdaa8e7016abc18179b3a74426a144e1cc2cc8a9842',
         '0.4 M parameters, optimal transport',
     ),
+    _shipped(
+        'superpoint_small',
+        'superpoint',
+        {
+            'widths': (16, 32, 48, 48),
+            'head': 64,
+            'descriptor': 64,
+            'downsample': 'stride',
+            'batch_norm': True,
+            'sampling': 'exact',
+        },
+        'eda3b792cbf1b2facc340cfb72a64d595bdd53e0b7a5ee2861e194ecfab86887',
+        '0.16 M parameters, keypoints for superpoint_nn and superglue',
+    ),
     Checkpoint(
         name='outdoor_ds',
         matcher='loftr',
