@@ -20,10 +20,12 @@ MAX_PIXEL_ERROR = 1e-6
 
 def skew(vector) -> np.ndarray:
     """Return the (..., 3, 3) matrices of the cross product `vector` x, for (..., 3)."""
-    x, y, z = np.moveaxis(np.asarray(vector, dtype=np.float64), -1, 0)
-    zero = np.zeros_like(x)
-    rows = [np.stack(row, axis=-1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
-    return np.stack(rows, axis=-2)
+    vector = np.asarray(vector, dtype=np.float64)
+    matrix = np.zeros((*vector.shape, 3))
+    for row, column, axis in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        matrix[..., column, row] = vector[..., axis]
+        matrix[..., row, column] = -vector[..., axis]
+    return matrix
 
 
 def rotation_from_vector(vector) -> np.ndarray:
@@ -298,39 +300,39 @@ def decompose_essential(essential) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(u @ w @ vt, sign * u[:, 2]) for w in (quarter, quarter.T) for sign in (1, -1)]
 
 
-def sampson_error(essential, points0, points1, jacobian0, jacobian1) -> np.ndarray:
-    """Return the signed Sampson errors (N,) [px] of normalised points.
+def sampson_error(essential, rays0, rays1, jacobian0, jacobian1) -> np.ndarray:
+    """Return the signed Sampson errors (N,) [px] of rays (3, N) whose third coordinate is 1.
 
     First-order distance of the four coordinates of a match to the epipolar constraint (Hartley and Zisserman, 11.4.3),
-    measured in pixels through `jacobian0`, `jacobian1`: (N, 2, 2), normalised point by pixel. So it means the same for
+    measured in pixels through `jacobian0`, `jacobian1`: (2, 2, N), normalised point by pixel. So it means the same for
     two different cameras and for distorted images; equal noise of sigma [px] in both images gives errors of sigma.
     """
-    x0, x1 = homogeneous(points0), homogeneous(points1)
-    line1, line0 = x0 @ np.transpose(essential), x1 @ np.asarray(essential)
-    gradient0 = np.einsum('ni,nij->nj', line0[:, :2], jacobian0)
-    gradient1 = np.einsum('ni,nij->nj', line1[:, :2], jacobian1)
-    length = np.sqrt(np.sum(gradient0**2 + gradient1**2, axis=1))
-    return np.sum(x1 * line1, axis=1) / np.maximum(length, np.finfo(float).tiny)
+    line1, line0 = essential @ rays0, np.transpose(essential) @ rays1
+    gradient0 = np.einsum('in,ijn->jn', line0[:2], jacobian0)
+    gradient1 = np.einsum('in,ijn->jn', line1[:2], jacobian1)
+    length = np.sqrt(np.sum(gradient0**2 + gradient1**2, axis=0))
+    return np.sum(rays1 * line1, axis=0) / np.maximum(length, np.finfo(float).tiny)
 
 
 def epipolar_error_px(cam1_from_cam0, keypoints0, keypoints1, camera0: Camera, camera1: Camera) -> np.ndarray:
     """Return the absolute Sampson errors (N,) [px] of pixels (N, 2) under a (4, 4) pose; NaN where a ray is missing."""
     points0, jacobian0 = undistort_with_jacobian(camera0, keypoints0)
     points1, jacobian1 = undistort_with_jacobian(camera1, keypoints1)
-    return np.abs(sampson_error(essential_from_pose(cam1_from_cam0), points0, points1, jacobian0, jacobian1))
+    rays = (homogeneous(points).T for points in (points0, points1))
+    jacobians = (np.moveaxis(jacobian, 0, -1) for jacobian in (jacobian0, jacobian1))
+    return np.abs(sampson_error(essential_from_pose(cam1_from_cam0), *rays, *jacobians))
 
 
-def _depth_terms(rotation, translation, points0, points1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return numerators of both depths and their common, non-negative denominator, each (N,)."""
-    a, b = homogeneous(points0) @ np.transpose(rotation), homogeneous(points1)
-    at, bt = a @ translation, b @ translation
-    aa, ab, bb = np.sum(a * a, axis=1), np.sum(a * b, axis=1), np.sum(b * b, axis=1)
-    return ab * bt - bb * at, aa * bt - ab * at, np.sum(np.cross(a, b) ** 2, axis=1)
+def _depth_numerators(rays0, rays1, translation) -> tuple[np.ndarray, np.ndarray]:
+    """Return both depths (N,) times a common positive factor; rays (3, N), those of camera 0 in axes of camera 1."""
+    at, bt = translation @ rays0, translation @ rays1
+    aa, ab, bb = (np.einsum('in,in->n', *pair) for pair in ((rays0, rays0), (rays0, rays1), (rays1, rays1)))
+    return ab * bt - bb * at, aa * bt - ab * at
 
 
-def in_front(rotation, translation, points0, points1) -> np.ndarray:
-    """Return (N,) bool, where two rays meet in front of both cameras; parallel rays do not meet."""
-    depth0, depth1, _ = _depth_terms(rotation, translation, points0, points1)
+def in_front(rotation, translation, rays0, rays1) -> np.ndarray:
+    """Return (N,) bool, where two rays (3, N) meet in front of both cameras; parallel rays do not meet."""
+    depth0, depth1 = _depth_numerators(rotation @ rays0, rays1, translation)
     return (depth0 > 0) & (depth1 > 0)
 
 
@@ -341,7 +343,9 @@ def triangulate(cam1_from_cam0, points0, points1) -> np.ndarray:
     """
     pose = np.asarray(cam1_from_cam0, dtype=np.float64)
     rotation, translation = pose[:3, :3], pose[:3, 3]
-    depth0, depth1, denominator = _depth_terms(rotation, translation, points0, points1)
+    rays0, rays1 = rotation @ homogeneous(points0).T, homogeneous(points1).T
+    depth0, depth1 = _depth_numerators(rays0, rays1, translation)
+    denominator = np.sum(np.cross(rays0, rays1, axis=0) ** 2, axis=0)
     with np.errstate(divide='ignore', invalid='ignore'):
         depth0, depth1 = depth0 / denominator, depth1 / denominator
         on_ray0 = homogeneous(points0) * depth0[:, None]

@@ -165,8 +165,9 @@ def two_views(seed=3, count=50):
 def test_triangulation_finds_the_points():
     pose, points, x0, x1 = two_views()
     np.testing.assert_allclose(geometry.triangulate(pose, x0, x1), points, rtol=1e-9)
-    assert geometry.in_front(pose[:3, :3], pose[:3, 3], x0, x1).all()
-    assert not geometry.in_front(pose[:3, :3], -pose[:3, 3], x0, x1).any()
+    rays0, rays1 = (geometry.homogeneous(x).T for x in (x0, x1))
+    assert geometry.in_front(pose[:3, :3], pose[:3, 3], rays0, rays1).all()
+    assert not geometry.in_front(pose[:3, :3], -pose[:3, 3], rays0, rays1).any()
 
 
 def test_parallel_rays_meet_nowhere_and_have_no_parallax():
@@ -185,8 +186,9 @@ def test_parallax_is_the_angle_at_the_point():
 def test_true_matches_have_no_epipolar_error_and_e_is_found_again():
     pose, _, x0, x1 = two_views()
     essential = geometry.essential_from_pose(pose)
-    unit = np.broadcast_to(np.eye(2), (len(x0), 2, 2))
-    np.testing.assert_allclose(geometry.sampson_error(essential, x0, x1, unit, unit), 0, atol=1e-14)
+    unit = np.broadcast_to(np.eye(2)[..., None], (2, 2, len(x0)))
+    rays0, rays1 = (geometry.homogeneous(x).T for x in (x0, x1))
+    np.testing.assert_allclose(geometry.sampson_error(essential, rays0, rays1, unit, unit), 0, atol=1e-14)
     direction = pose[:3, 3] / np.linalg.norm(pose[:3, 3])
     errors = [
         geometry.rotation_angle(r.T @ pose[:3, :3]) + geometry.angle_between(t, direction)

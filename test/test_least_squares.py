@@ -17,11 +17,11 @@ NUM_TRIALS = 200
 def locate(measurements, groups=None, threshold=THRESHOLD):
     """Return the place (k,) from measurements of it (n, k), each axis with noise: the errors are k-dimensional."""
     count, size = measurements.shape
-    jacobian = np.broadcast_to(np.eye(size), (count, size, size))
+    jacobian = np.broadcast_to(np.eye(size)[..., None], (size, size, count))
     groups = np.arange(count) if groups is None else groups
     start = np.median(measurements, axis=0)
     return minimise(
-        lambda place: (place - measurements, jacobian, jacobian),
+        lambda place: ((place - measurements).T, jacobian, jacobian),
         np.add,
         start,
         np.ones(count),
@@ -44,7 +44,7 @@ def test_it_knows_no_cameras():
 
 @pytest.mark.parametrize('size', [1, 2, 3])
 def test_noise_is_measured_whatever_the_dimension_of_the_errors(size):
-    errors = np.random.default_rng(size).normal(size=(20_000, size)) * SIGMA
+    errors = np.random.default_rng(size).normal(size=(size, 20_000)) * SIGMA
     assert noise_px(errors, np.inf) == pytest.approx(SIGMA, rel=0.02)  # a median of 20000 values has 1 %
 
 
@@ -88,8 +88,8 @@ def test_a_curved_problem_ends_at_the_minimum():
     def model(state):
         ray = points - state[:2]
         length = np.linalg.norm(ray, axis=1, keepdims=True)
-        jacobian = np.concatenate([-ray / length, -np.ones((200, 1))], axis=1)[:, None]
-        return length - state[2], jacobian, jacobian
+        jacobian = np.concatenate([-ray / length, -np.ones((200, 1))], axis=1).T[:, None]
+        return length.T - state[2], jacobian, jacobian
 
     estimate = minimise(model, np.add, np.array([3.0, 0.0, 9.0]), np.ones(200), np.arange(200), 5.0)
     # MIN_SIGMA_PX does not enlarge the covariance, which comes from the scatter of the errors.

@@ -165,7 +165,7 @@ def test_scores_that_their_group_shares_scatter_by_the_size_of_the_group():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(400, 3)) * (1, 2, 3)
     scores, groups = np.repeat(shared, 8, axis=0), np.repeat(np.arange(400), 8)
-    covariance, inflation = least_squares._covariance_of_sum(scores.T @ scores, scores, groups)
+    covariance, inflation = least_squares._covariance_of_sum(scores.T @ scores, scores.T, groups)
     np.testing.assert_allclose(inflation, 8, rtol=0.03)
     np.testing.assert_allclose(np.diag(covariance), 400 * 64 * np.array([1, 4, 9]), rtol=0.2)
 

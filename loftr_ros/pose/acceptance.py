@@ -119,8 +119,8 @@ def neighbour_order(inliers: np.ndarray, points: Points) -> Order:
     if len(count) <= NEIGHBOURS:
         return Order(0, 0.0, 0.0, points.on_surfaces)
     place0, place1 = (
-        np.column_stack([np.bincount(number, p[inliers, axis]) / count for axis in (0, 1)])
-        for p in (points.points0, points.points1)
+        np.column_stack([np.bincount(number, rays[axis, inliers]) / count for axis in (0, 1)])
+        for rays in (points.rays0, points.rays1)
     )
     distance = np.linalg.norm(place0[:, None] - place0[None], axis=2)
     nearest = np.argsort(distance, axis=1, kind='stable')[:, 1 : NEIGHBOURS + 1]  # the first is the point itself

@@ -20,6 +20,9 @@ MAX_STD_RAD = 0.5
 MIN_CHEIRALITY_SIGMAS = 3.0
 """Standard deviations by which the points must be in front of the cameras and not behind them."""
 
+SEARCHED = 500
+"""Matches among which motions are searched and compared, spread over the image; all of them refine the result."""
+
 PLANE_SHARE = 0.6
 """If a plane has more than this share of the inliers of the pose, the second motion of that plane is tried."""
 
@@ -42,10 +45,10 @@ class Fit:
         inliers: (n,) bool, errors up to the threshold.
         covariance: of the degrees of freedom of the model [rad^2].
         inflation: factor by which the dependence between errors of neighbours enlarged it.
-        log10_false_alarms, order: see `acceptance`.
+        log10_false_alarms, order: see `acceptance`; unknown before the fit is judged.
         cheirality_sigmas: by how many standard deviations the points are in front of the cameras; 0 without
-        translation. other, other_sigmas: another motion that explains the matches as well, and by how many standard
-        deviations the
+            translation.
+        other, other_sigmas: another motion that explains the matches as well, and by how many standard deviations the
             sum of its squared errors is larger.
     """
 
@@ -55,8 +58,8 @@ class Fit:
     inliers: np.ndarray
     covariance: np.ndarray
     inflation: float
-    log10_false_alarms: float
-    order: Order
+    log10_false_alarms: float = np.nan
+    order: Order | None = None
     cheirality_sigmas: float = 0.0
     other: Fit | None = None
     other_sigmas: float = np.inf
@@ -69,20 +72,20 @@ class Fit:
         """Whether the inliers determine the motion: they are not on one line, and the covariance is small enough."""
         if not np.all(np.isfinite(self.covariance)) or np.linalg.eigvalsh(self.covariance)[-1] > MAX_STD_RAD**2:
             return False
-        across = [_width_across_line(p[self.inliers, :2]) for p in (points.points0, points.points1)]
+        across = [_width_across_line(rays[:2, self.inliers]) for rays in (points.rays0, points.rays1)]
         return max(across) * points.focal_px > threshold
 
 
 def _width_across_line(points: np.ndarray) -> float:
-    """Return the root mean square distance of points (n, 2) from the line that fits them best."""
-    return float(np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] / np.sqrt(len(points)))
+    """Return the root mean square distance of points (2, n) from the line that fits them best."""
+    return float(np.sqrt(max(np.linalg.eigvalsh(np.cov(points, ddof=0))[0], 0.0)))
 
 
 # --- rotation alone ----------------------------------------------------------------------------------------------
 
 
 def fit_rotation(points: Points, config: PoseConfig) -> Fit:
-    """Return the rotation that most matches agree on."""
+    """Return the rotation that most matches agree on, not yet judged."""
     threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
     start = robust_rotation(points, config)
     white = models.whitening(start, points)
@@ -94,30 +97,25 @@ def fit_rotation(points: Points, config: PoseConfig) -> Fit:
         points.tiles,
         threshold,
     )
+    errors = _errors_of_rotation(rotation, points)
+    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance, inflation)
 
-    def errors_of(some: Points) -> np.ndarray:
-        return np.linalg.norm(models.rotation_errors(rotation, some, models.whitening(rotation, some)), axis=1)
 
-    errors = errors_of(points)
-    inliers = errors <= threshold
-    order = neighbour_order(inliers, points)
-    return Fit(
-        rotation,
-        np.zeros(3),
-        errors,
-        inliers,
-        covariance,
-        inflation,
-        log10_false_alarms(inliers, points, 2, lambda some: errors_of(some) <= threshold, order),
-        order,
-    )
+def judge_rotation(fit: Fit, points: Points, config: PoseConfig) -> Fit:
+    """Return the fit of `fit_rotation` with the evidence for it."""
+    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    return _with_evidence(fit, points, 2, lambda some: _errors_of_rotation(fit.rotation, some) <= threshold)
+
+
+def _errors_of_rotation(rotation: np.ndarray, points: Points) -> np.ndarray:
+    return np.linalg.norm(models.rotation_errors(rotation, points, models.whitening(rotation, points)), axis=0)
 
 
 # --- rotation and translation ------------------------------------------------------------------------------------
 
 
 def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit | None:
-    """Return the best refined epipolar model, or None if the robust estimator found none.
+    """Return the best refined epipolar model, judged, or None if the robust estimator found none.
 
     With little parallax, forward motion and sideways motion with rotation look alike, and the search may end in the
     wrong one. The rotation-only model has the right rotation for forward motion, so it gives a second initial pose. A
@@ -125,17 +123,22 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
     unless its errors exclude it.
     """
     threshold = config.max_epipolar_error_px
-    start = robust_pose(points, config)
+    sample = points.spread(SEARCHED)
+    start = robust_pose(sample, config)
     if start is None:
         return None
-    fits = [_refine(start, points, threshold)]
-    if rotation_only.count > fits[0].count / 2:
-        direction = models.direction_of_translation(rotation_only.rotation, points, threshold)
-        fits.append(_refine((rotation_only.rotation, direction), points, threshold))
-    motions, on_plane = motions_of_plane(points, config)
+    fits = [_refine(start, sample, threshold)]
+    if rotation_only.count / len(points) > fits[0].count / len(sample) / 2:
+        direction = models.direction_of_translation(rotation_only.rotation, sample, threshold)
+        fits.append(_refine((rotation_only.rotation, direction), sample, threshold))
+    motions, on_plane = motions_of_plane(sample, config)
     if on_plane > PLANE_SHARE * max(fit.count for fit in fits):
-        fits += [_refine(motion, points, threshold) for motion in motions]
-    return _with_evidence(_select(fits), points, threshold)
+        fits += [_refine(motion, sample, threshold) for motion in motions]
+    best = _select(fits)
+    if len(sample) < len(points):
+        some = [best] if best.other is None else [best, best.other]
+        best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some])
+    return _judge_motion(best, points, threshold)
 
 
 def _refine(start, points: Points, threshold: float) -> Fit:
@@ -144,7 +147,7 @@ def _refine(start, points: Points, threshold: float) -> Fit:
 
     def model(state):
         errors, jacobian, expected = models.epipolar_model(state, points)
-        errors[impossible] = np.inf
+        errors[:, impossible] = np.inf
         return errors, jacobian, expected
 
     (rotation, translation), covariance, inflation = minimise(
@@ -153,8 +156,7 @@ def _refine(start, points: Points, threshold: float) -> Fit:
     translation = models.resolve_sign(rotation, translation, points, threshold)
     possible = models.is_in_front(rotation, translation, points, threshold)
     errors = np.where(possible, np.abs(models.epipolar_errors(rotation, translation, points)), np.inf)
-    nothing_yet = Order(0, 0.0, 0.0, False)
-    return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation, 0.0, nothing_yet)
+    return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation)
 
 
 def _select(fits: list[Fit]) -> Fit:
@@ -165,7 +167,7 @@ def _select(fits: list[Fit]) -> Fit:
     are right their sums of squares differ, and how much by chance the differences at the single matches tell (Vuong,
     Econometrica 1989).
     """
-    sigma = min(noise_px(fit.errors[fit.inliers][:, None], np.inf) for fit in fits)
+    sigma = min(noise_px(fit.errors[None, fit.inliers], np.inf) for fit in fits)
     squares = {id(fit): np.minimum(fit.errors / sigma, CLIP_SIGMAS) ** 2 for fit in fits}
     best, *others = sorted(fits, key=lambda fit: squares[id(fit)].sum())
     for fit in others:
@@ -192,20 +194,21 @@ def _are_distinct(one: Fit, another: Fit) -> bool:
     return bool(step @ np.linalg.pinv(one.covariance) @ step > DISTINCT_SIGMAS**2)
 
 
-def _with_evidence(fit: Fit, points: Points, threshold: float) -> Fit:
+def _judge_motion(fit: Fit, points: Points, threshold: float) -> Fit:
     """Return the fit with the evidence for it."""
 
     def agrees(some: Points) -> np.ndarray:
         errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, some))
         return (errors <= threshold) & models.is_in_front(fit.rotation, fit.translation, some, threshold)
 
+    fit = _with_evidence(fit, points, 5, agrees)
+    return dataclasses.replace(fit, cheirality_sigmas=_cheirality_sigmas(fit, points))
+
+
+def _with_evidence(fit: Fit, points: Points, freedom: int, agrees) -> Fit:
     order = neighbour_order(fit.inliers, points)
-    return dataclasses.replace(
-        fit,
-        log10_false_alarms=log10_false_alarms(fit.inliers, points, 5, agrees, order),
-        order=order,
-        cheirality_sigmas=_cheirality_sigmas(fit, points),
-    )
+    log10 = log10_false_alarms(fit.inliers, points, freedom, agrees, order)
+    return dataclasses.replace(fit, log10_false_alarms=log10, order=order)
 
 
 def _cheirality_sigmas(fit: Fit, points: Points) -> float:
@@ -219,16 +222,16 @@ def _cheirality_sigmas(fit: Fit, points: Points) -> float:
         return 0.0
     parallax, along = models.parallax_px(fit.rotation, fit.translation, points)
     white = models.whitening(fit.rotation, points)
-    turns = np.einsum('ni,nij->nj', along, models.rotation_model(fit.rotation, points, white)[1])  # (n, 3) px by rad
+    turns = np.einsum('in,pin->pn', along, models.rotation_model(fit.rotation, points, white)[1])  # (3, n) px by rad
     errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, points))
     near = (errors <= fit.errors[fit.inliers].max(initial=0)) & np.isfinite(parallax)
-    parallax, turns = parallax[near], turns[near]
+    parallax, turns = parallax[near], turns[:, near]
     if not len(parallax):
         return 0.0
-    noise = noise_px(fit.errors[fit.inliers][:, None], np.inf)
+    noise = noise_px(fit.errors[None, fit.inliers], np.inf)
     of_rotation = fit.covariance[:3, :3]
-    sigma = np.sqrt(noise**2 + np.einsum('ni,ij,nj->n', turns, of_rotation, turns))
-    common = (turns / sigma[:, None]).sum(axis=0)
+    sigma = np.sqrt(noise**2 + np.sum(turns * (of_rotation @ turns), axis=0))
+    common = (turns / sigma).sum(axis=1)
     variance = fit.inflation * np.sum((noise / sigma) ** 2) + common @ of_rotation @ common
     votes = parallax / sigma
     most = max(CLIP_SIGMAS, 2 * float(np.median(np.abs(votes))))

@@ -1,6 +1,6 @@
 """Robust least squares for any model, with the covariance of the result. Knows no cameras and no matches.
 
-A model gives errors (n, k), their derivatives (n, k, p) with respect to the p degrees of freedom of its state, and the
+A model gives errors (k, n), their derivatives (p, k, n) with respect to the p degrees of freedom of its state, and the
 expected derivatives: without the part that is proportional to the error and therefore has mean 0. Errors are in pixels.
 """
 
@@ -86,14 +86,14 @@ def minimise(
 
 
 def noise_px(errors: np.ndarray, band: float) -> float:
-    """Return the standard deviation of errors (n, k) along one axis [px], from their median length within `band`."""
+    """Return the standard deviation of errors (k, n) along one axis [px], from their median length within `band`."""
     length = _length(errors)
     length = length[length <= band]
-    return max(float(np.median(length)) / MEDIAN_OF_NORMAL[errors.shape[1]], MIN_SIGMA_PX) if len(length) else band
+    return max(float(np.median(length)) / MEDIAN_OF_NORMAL[len(errors)], MIN_SIGMA_PX) if len(length) else band
 
 
 def _length(errors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum('nk,nk->n', errors, errors))
+    return np.sqrt(np.einsum('kn,kn->n', errors, errors))
 
 
 def _descend(model, retract, state, weights, scale, band):
@@ -102,9 +102,9 @@ def _descend(model, retract, state, weights, scale, band):
     cost = _loss(errors, weights, scale, band)
     for _ in range(MAX_STEPS):
         near, pull, _ = _influence(errors, weights, scale, band)
-        root = (weights[near] * np.sqrt(pull))[:, None]
-        rows = (jacobian[near] * root[:, :, None]).reshape(-1, jacobian.shape[2])
-        normal, gradient = rows.T @ rows, rows.T @ (errors[near] * root).ravel()
+        root = weights[near] * np.sqrt(pull)
+        rows = (jacobian[:, :, near] * root).reshape(len(jacobian), -1)
+        normal, gradient = rows @ rows.T, rows @ (errors[:, near] * root).ravel()
         # A minimum of the diagonal keeps a direction fixed that no measurement constrains.
         ridge = damping * np.maximum(np.diag(normal), 1e-9 * np.trace(normal) + 1e-12)
         step = -np.linalg.solve(normal + np.diag(ridge), gradient)
@@ -124,12 +124,12 @@ def _descend(model, retract, state, weights, scale, band):
 
 
 def _influence(errors, weights, scale, band):
-    """Return which errors are within the band (n,), and of these the weight and mean derivative of the influence."""
+    """Return which errors are within the band (indices), their weights and the mean derivatives of their influence."""
     length = _length(errors)
-    near = length <= band
+    near = np.flatnonzero(length <= band)
     squares = (length[near] * weights[near] / scale) ** 2
     pull = 1 / (1 + squares)
-    return near, pull, pull - 2 / errors.shape[1] * squares * pull**2
+    return near, pull, pull - 2 / len(errors) * squares * pull**2
 
 
 def _loss(errors, weights, scale, band) -> float:
@@ -144,14 +144,16 @@ def _bound_leverage(jacobian, weights, near) -> np.ndarray:
     Statistics, 5.11).
     """
     weights = weights.copy()
-    count, size = near.sum(), jacobian.shape[2]
+    near = np.flatnonzero(near)
+    count, size = len(near), len(jacobian)
     if count <= size:
         return weights
+    jacobian = jacobian[:, :, near]
     for _ in range(5):
-        rows = jacobian[near] * weights[near, None, None]
-        flat = rows.reshape(-1, size)
-        inverse = np.linalg.pinv(flat.T @ flat, hermitian=True)
-        leverage = np.einsum('nki,nki->n', rows @ inverse, rows)
+        rows = jacobian * weights[near]
+        flat = rows.reshape(size, -1)
+        inverse = np.linalg.pinv(flat @ flat.T, hermitian=True)
+        leverage = np.sum((inverse @ flat).reshape(rows.shape) * rows, axis=(0, 1))
         weights[near] *= np.sqrt(np.minimum(1, MAX_LEVERAGE * size / count / np.maximum(leverage, 1e-12)))
     return weights
 
@@ -162,17 +164,18 @@ def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndar
     It is that of independent errors, inflated for the dependence within groups. The inflation is returned as well.
     """
     near, pull, slope = _influence(errors, weights, scale, band)
-    size = jacobian.shape[2]
-    freedom = near.sum() * errors.shape[1] - size
+    size = len(jacobian)
+    freedom = len(near) * len(errors) - size
     if freedom <= 0 or slope.mean() <= 0:
         return np.full((size, size), np.nan), 1.0
-    rows = jacobian[near] * weights[near, None, None]
-    normal = np.einsum('nki,nkj->ij', rows, rows)
+    rows = jacobian[:, :, near] * weights[near]
+    flat = rows.reshape(size, -1)
+    normal = flat @ flat.T
     if np.linalg.cond(normal) > 1e12:
         return np.full((size, size), np.nan), 1.0
-    influence = errors[near] * (weights[near] * pull)[:, None]
+    influence = errors[:, near] * (weights[near] * pull)
     spread = np.sum(influence**2) / freedom
-    scores = np.einsum('nki,nk->ni', rows, influence)
+    scores = np.sum(rows * influence, axis=1)
     score_covariance, inflation = _covariance_of_sum(spread * normal, scores, groups[near])
     inverse = np.linalg.inv(normal) / slope.mean()
     covariance = inverse @ score_covariance @ inverse
@@ -180,7 +183,7 @@ def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndar
 
 
 def _covariance_of_sum(independent, scores, groups) -> tuple[np.ndarray, float]:
-    """Return the (p, p) covariance of the sum of scores (n, p) that depend on each other within groups.
+    """Return the (p, p) covariance of the sum of scores (p, n) that depend on each other within groups.
 
     Also return its inflation, at least 1, relative to `independent`, the (p, p) covariance without dependence.
 
@@ -190,11 +193,11 @@ def _covariance_of_sum(independent, scores, groups) -> tuple[np.ndarray, float]:
     degrees of freedom. The excess over 1 is enlarged by that.
     """
     _, number = np.unique(groups, return_inverse=True)
-    count, size = number.max() + 1, scores.shape[1]
+    count, size = number.max() + 1, len(scores)
     freedom = count - size
     if freedom <= 0 or not np.any(scores):
         return independent, 1.0  # the scores sum to 0: the sums of so few groups tell nothing
-    sums = np.stack([np.bincount(number, score, count) for score in scores.T], axis=1)
+    sums = np.stack([np.bincount(number, score, count) for score in scores], axis=1)
     scatter = sums.T @ sums * count / freedom
     ratio = float(np.trace(np.linalg.solve(independent, scatter))) / size
     if ratio <= 1:

@@ -62,7 +62,7 @@ def _by_poselib(points: Points, config: PoseConfig):
         )
     focal = points.focal_px
     camera = {'model': 'SIMPLE_PINHOLE', 'width': 0, 'height': 0, 'params': [focal, 0.0, 0.0]}
-    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    pixels = points.pixels(focal)
     pose, info = poselib.estimate_relative_pose(*pixels, camera, camera, options, {})
     # Without a model PoseLib returns the identity; only the number of inliers tells.
     length = np.linalg.norm(pose.t)
@@ -90,7 +90,7 @@ def _by_opencv(points: Points, config: PoseConfig):
     params.loMethod = cv2.LOCAL_OPTIM_INNER_LO
     focal = points.focal_px
     matrix = np.diag([focal, focal, 1.0])
-    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    pixels = points.pixels(focal)
     try:
         essential, _ = cv2.findEssentialMat(*pixels, matrix, matrix, None, None, params)
     except cv2.error as error:
@@ -110,7 +110,7 @@ def motions_of_plane(points: Points, config: PoseConfig) -> tuple[list[tuple[np.
     import cv2
 
     focal = points.focal_px
-    pixels = [p[:, :2] * focal for p in (points.points0, points.points1)]
+    pixels = points.pixels(focal)
     threshold_px = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
     homography, inliers = cv2.findHomography(*pixels, cv2.USAC_DEFAULT, threshold_px)
     if homography is None:
@@ -128,7 +128,7 @@ def motions_of_plane(points: Points, config: PoseConfig) -> tuple[list[tuple[np.
 def robust_rotation(points: Points, config: PoseConfig) -> np.ndarray:
     """Return the best of many rotations, each from two matches, by the truncated sum of squared angles."""
     random = np.random.default_rng(config.seed)
-    rays0, rays1 = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (points.points0, points.points1))
+    rays0, rays1 = ((rays / np.linalg.norm(rays, axis=0)).T for rays in (points.rays0, points.rays1))
     pairs = random.integers(len(points), size=(ROTATION_HYPOTHESES, 2))
     frames0, frames1 = (_frames(rays[pairs[:, 0]], rays[pairs[:, 1]]) for rays in (rays0, rays1))
     hypotheses = np.concatenate([frames1 @ frames0.transpose(0, 2, 1), np.eye(3)[None]])

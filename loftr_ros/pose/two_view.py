@@ -9,7 +9,7 @@ from loftr_ros.config import PoseConfig
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Camera, Matches, PoseFailure, PoseStatus, RelativePose
 from loftr_ros.errors import InputError
 from loftr_ros.pose import models
-from loftr_ros.pose.fits import MIN_CHEIRALITY_SIGMAS, Fit, fit_epipolar, fit_rotation
+from loftr_ros.pose.fits import MIN_CHEIRALITY_SIGMAS, Fit, fit_epipolar, fit_rotation, judge_rotation
 from loftr_ros.pose.least_squares import MEDIAN_OF_NORMAL, MIN_SIGMA_PX
 from loftr_ros.pose.models import Points
 
@@ -60,16 +60,21 @@ def estimate_relative_pose(
         )
     rotation_only = fit_rotation(points, config)
     full_motion = fit_epipolar(points, rotation_only, config)
+    has_sign = full_motion is not None and full_motion.cheirality_sigmas >= MIN_CHEIRALITY_SIGMAS
+    if (
+        has_sign
+        and _is_accepted(full_motion, config)
+        and full_motion.is_determined(points, config.max_epipolar_error_px)
+        and _shows_translation(full_motion, rotation_only, config)
+    ):
+        return _pose_of_motion(full_motion, points, len(matches), config)
+    rotation_only = judge_rotation(rotation_only, points, config)
     candidates = [fit for fit in (full_motion, rotation_only) if fit is not None]
     significant = [fit for fit in candidates if _is_accepted(fit, config)]
     if full_motion is not None and full_motion.order.is_impossible and full_motion.count > rotation_only.count:
         significant = []  # most matches agree on an impossible motion, so the remaining ones are not reliable either
     determined = [fit for fit in significant if fit.is_determined(points, config.max_epipolar_error_px)]
-    if (
-        full_motion in determined
-        and full_motion.cheirality_sigmas >= MIN_CHEIRALITY_SIGMAS
-        and (rotation_only not in determined or _shows_translation(full_motion, rotation_only, config))
-    ):
+    if has_sign and full_motion in determined and rotation_only not in determined:
         return _pose_of_motion(full_motion, points, len(matches), config)
     if rotation_only in determined:
         return _pose_of_rotation(rotation_only, full_motion, points, len(matches), camera1, config)
@@ -178,8 +183,8 @@ def _pose_of_rotation(
     covariance[:3, :3] = UNKNOWN_VARIANCE * np.eye(3)
     covariance[3:, 3:] = fit.covariance + _of_unseen_translation(fit, full_motion, points, rmse)
     # The motion that the rotation itself makes in the image, free of the noise of the single match.
-    rays = points.points0[fit.inliers]
-    motion = geometry.project(camera1, rays @ fit.rotation.T) - geometry.project(camera1, rays)
+    rays = points.rays0[:, fit.inliers]
+    motion = geometry.project(camera1, (fit.rotation @ rays).T) - geometry.project(camera1, rays.T)
     still_px = max(rmse, STATIC_SHARE * config.max_epipolar_error_px)
     is_still = np.nanmedian(np.linalg.norm(motion, axis=1)) <= still_px
     return RelativePose(
@@ -235,8 +240,8 @@ def _failure(
 
 
 def _median_parallax_deg(fit: Fit, points: Points) -> float:
-    rays0, rays1 = points.points0[fit.inliers, :2], points.points1[fit.inliers, :2]
-    return float(np.rad2deg(np.median(geometry.parallax_angles(fit.rotation, rays0, rays1))))
+    points0, points1 = (rays[:2, fit.inliers].T for rays in (points.rays0, points.rays1))
+    return float(np.rad2deg(np.median(geometry.parallax_angles(fit.rotation, points0, points1))))
 
 
 def _in_matches(inliers: np.ndarray, points: Points, num_matches: int) -> np.ndarray:
