@@ -128,7 +128,9 @@ def _efficient_loftr(name: str, mode: str, note: str) -> Checkpoint:
     )
 
 
-def _shipped(name: str, matcher: str, network: Mapping[str, Any], sha256: str, note: str) -> Checkpoint:
+def _shipped(
+    name: str, matcher: str, network: Mapping[str, Any], sha256: str, note: str, detector: str = ''
+) -> Checkpoint:
     return Checkpoint(
         name=name,
         matcher=matcher,
@@ -138,6 +140,7 @@ def _shipped(name: str, matcher: str, network: Mapping[str, Any], sha256: str, n
         sha256=sha256,
         licence='Apache-2.0',
         note=f'shipped with the package; trained by this project for CPUs, {note}',
+        detector=detector,
     )
 
 
@@ -188,6 +191,20 @@ _ENTRIES = (
         },
         'eda3b792cbf1b2facc340cfb72a64d595bdd53e0b7a5ee2861e194ecfab86887',
         '0.16 M parameters, keypoints for superpoint_nn and superglue',
+    ),
+    _shipped(
+        'superglue_small',
+        'superglue',
+        {
+            'descriptor': 64,
+            'encoder': (32, 64),
+            'layers': ('self', 'cross') * 3,
+            'heads': 4,
+            'sinkhorn_iterations': 20,
+        },
+        '26ba2b98f98c1d7297fe15ce7f7871f686a855e054456dd1df77c52efd3b4be3',
+        '0.26 M parameters, for the keypoints of superpoint_small',
+        detector='superpoint_small',
     ),
     Checkpoint(
         name='outdoor_ds',
