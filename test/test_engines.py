@@ -36,8 +36,9 @@ def test_an_engine_gives_the_matches_of_torch(name, engine, tmp_path):
         images = shifted_pair(height, width)
         wanted, found = (match_images(each, *images) for each in (reference, matcher))
         assert len(found) == len(wanted) > 20
-        order0, order1 = np.argsort(found.point_id0), np.argsort(wanted.point_id0)
-        np.testing.assert_array_equal(found.point_id0[order0], wanted.point_id0[order1])
+        # By place: the numbers of two keypoints change places where rounding decides which score is higher.
+        order0, order1 = np.lexsort(found.keypoints0.T), np.lexsort(wanted.keypoints0.T)
+        np.testing.assert_allclose(found.keypoints0[order0], wanted.keypoints0[order1], atol=1e-3)
         # Sums in another order; small random networks amplify rounding, and LoFTR's own convolutions round (winograd).
         np.testing.assert_allclose(found.keypoints1[order0], wanted.keypoints1[order1], atol=1e-2)
         np.testing.assert_allclose(found.confidence[order0], wanted.confidence[order1], atol=1e-2)
