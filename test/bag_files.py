@@ -1,6 +1,30 @@
-"""Bags that no recorder writes."""
+"""Messages for bags, and bags that no recorder writes."""
 
 import struct
+
+import numpy as np
+
+
+def header(store, stamp_ns, frame_id='cam'):
+    """A Header of a type store of rosbags."""
+    stamp = store.types['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    header_type = store.types['std_msgs/msg/Header']
+    seq = {'seq': 0} if 'seq' in header_type.__dataclass_fields__ else {}  # as in ROS 1
+    return header_type(**seq, stamp=stamp, frame_id=frame_id)
+
+
+def image_message(store, stamp_ns, pixels, encoding, frame_id='cam'):
+    """An Image of `pixels`, uint8 (H, W) or (H, W, channels)."""
+    return store.types['sensor_msgs/msg/Image'](
+        header=header(store, stamp_ns, frame_id),
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.nbytes // len(pixels),
+        data=np.ascontiguousarray(pixels).ravel(),
+    )
+
 
 MCAP_MAGIC = b'\x89MCAP0\r\n'
 

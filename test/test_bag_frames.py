@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_files import header, image_message
 
 from loftr_ros.datasets.bag_frames import read_frames
 from loftr_ros.errors import InputError
@@ -19,24 +20,11 @@ from rosbags.typesys import Stores, get_typestore
 
 MS = 1_000_000
 MATRIX = np.array([[500.0, 0, 4], [0, 500, 3], [0, 0, 1]])
-IMAGE, INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
+INFO = 'sensor_msgs/msg/CameraInfo'
 
 
 def pixels(value):
     return np.full((6, 8), value, np.uint8)
-
-
-def header(store, stamp_ns, frame_id='cam'):
-    stamp = store.types['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    seq = {'seq': 0} if 'seq' in store.types['std_msgs/msg/Header'].__dataclass_fields__ else {}
-    return store.types['std_msgs/msg/Header'](**seq, stamp=stamp, frame_id=frame_id)
-
-
-def image(store, stamp_ns, value):
-    data = pixels(value).ravel()
-    return store.types[IMAGE](
-        header=header(store, stamp_ns), height=6, width=8, encoding='mono8', is_bigendian=0, step=8, data=data
-    )
 
 
 def info(store, stamp_ns, tx=0.0):
@@ -75,9 +63,10 @@ def camera(name, stamps_ms, first=0, tx=0.0, delay_ms=0):
     """Return the messages of a camera whose images have the values first, first + 1, ..."""
     found = []
     for number, stamp_ms in enumerate(stamps_ms):
-        found.append((f'{name}/camera_info', lambda s, t=stamp_ms: info(s, t * MS, tx), stamp_ms + delay_ms))
+        recorded_ms, stamp_ns, picture = stamp_ms + delay_ms, stamp_ms * MS, pixels(first + number)
+        found.append((f'{name}/camera_info', lambda s, t=stamp_ns: info(s, t, tx), recorded_ms))
         found.append(
-            (f'{name}/image_rect', lambda s, t=stamp_ms, v=first + number: image(s, t * MS, v), stamp_ms + delay_ms + 1)
+            (f'{name}/image_rect', lambda s, t=stamp_ns, p=picture: image_message(s, t, p, 'mono8'), recorded_ms + 1)
         )
     return found
 

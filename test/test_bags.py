@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_files import image_message
 
 from loftr_ros.datasets.bags import bag_topics, is_bag, open_bag, read_bag
 from loftr_ros.errors import InputError, MissingDependencyError
@@ -23,18 +24,8 @@ STORE = get_typestore(Stores.LATEST)
 PIXELS = np.arange(24, dtype=np.uint8)
 
 
-def image_message(stamp_ns):
-    header = STORE.types['std_msgs/msg/Header']
-    time = STORE.types['builtin_interfaces/msg/Time']
-    return STORE.types['sensor_msgs/msg/Image'](
-        header=header(stamp=time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), frame_id='camera'),
-        height=2,
-        width=4,
-        encoding='bgr8',
-        is_bigendian=0,
-        step=12,
-        data=PIXELS,
-    )
+def image(stamp_ns):
+    return image_message(STORE, stamp_ns, PIXELS.reshape(2, 4, 3), 'bgr8', 'camera')
 
 
 def write_bag(folder, plugin, stamps_ns=(3_000_000_000, 5_000_000_000), store=STORE, extra=None):
@@ -43,7 +34,7 @@ def write_bag(folder, plugin, stamps_ns=(3_000_000_000, 5_000_000_000), store=ST
         images = writer.add_connection('/a', 'sensor_msgs/msg/Image', typestore=store)
         texts = writer.add_connection('/b', 'std_msgs/msg/String', typestore=store)
         for stamp_ns in stamps_ns:
-            writer.write(images, stamp_ns, store.serialize_cdr(image_message(stamp_ns), images.msgtype))
+            writer.write(images, stamp_ns, store.serialize_cdr(image(stamp_ns), images.msgtype))
         if stamps_ns:
             text = store.types['std_msgs/msg/String'](data='between')
             writer.write(texts, stamps_ns[0] + 1, store.serialize_cdr(text, texts.msgtype))
@@ -91,9 +82,7 @@ def test_a_bare_file_without_metadata_opens(bag, tmp_path):
 
 def test_serialized_messages_are_the_recorded_bytes(bag):
     data = [row[3] for row in read_bag(bag, topics=['/a'], serialized=True)]
-    assert data == [
-        bytes(STORE.serialize_cdr(image_message(s), 'sensor_msgs/msg/Image')) for s in (3 * 10**9, 5 * 10**9)
-    ]
+    assert data == [bytes(STORE.serialize_cdr(image(s), 'sensor_msgs/msg/Image')) for s in (3 * 10**9, 5 * 10**9)]
 
 
 def test_only_the_topics_asked_for_come(bag):

@@ -5,6 +5,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from pictures import forms
 
 from loftr_ros.datasets import open_sequence
 from loftr_ros.errors import InputError
@@ -21,6 +22,7 @@ from loftr_ros.image_files import (
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 32), np.uint8)
 BGR = RNG.integers(0, 256, (24, 32, 3), np.uint8)
+FORMS = forms(BGR)
 
 
 def jpeg_with_orientation(image, orientation: int) -> bytes:
@@ -43,18 +45,7 @@ def test_the_orientation_of_exif_turns_no_pixel(tmp_path, orientation):
         np.testing.assert_array_equal(image, expected)
 
 
-@pytest.mark.parametrize(
-    ('pixels', 'expected'),
-    [
-        (GREY, GREY),
-        (BGR, BGR),
-        (np.dstack([BGR, GREY]), BGR),
-        (GREY.astype(np.uint16) * 257, GREY),
-        (BGR.astype(np.uint16) * 257, BGR),
-        (np.dstack([BGR, GREY]).astype(np.uint16) * 257, BGR),
-    ],
-    ids=['grey', 'colour', 'alpha', '16 bits', '16 bits colour', '16 bits alpha'],
-)
+@pytest.mark.parametrize(('pixels', 'expected'), FORMS.values(), ids=FORMS)
 def test_pictures_come_as_grey_or_bgr_of_8_bits(tmp_path, pixels, expected):
     cv2.imwrite(str(tmp_path / 'a.png'), pixels)
     np.testing.assert_array_equal(read_image(tmp_path / 'a.png'), expected)

@@ -7,6 +7,7 @@ import types
 import cv2
 import numpy as np
 import pytest
+from pictures import forms
 
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
@@ -16,6 +17,7 @@ from loftr_ros.messages import FrameReader, baseline_from_infos, camera_from_inf
 
 BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = BGR[..., 1]
+FORMS = forms(BGR)
 MATRIX = np.array([[500.0, 0, 320.5], [0, 510.0, 239.5], [0, 0, 1]])
 
 
@@ -164,17 +166,7 @@ def compressed(pixels, extension='png', text='png'):
     return message(format=text, data=data)
 
 
-@pytest.mark.parametrize(
-    ('pixels', 'expected'),
-    [
-        (GREY, GREY),
-        (BGR, BGR),
-        (np.dstack([BGR, GREY]), BGR),
-        (GREY.astype(np.uint16) * 257, GREY),
-        (BGR.astype(np.uint16) * 257, BGR),
-    ],
-    ids=['grey', 'colour', 'alpha', '16 bit grey', '16 bit colour'],
-)
+@pytest.mark.parametrize(('pixels', 'expected'), FORMS.values(), ids=FORMS)
 def test_compressed_pictures_come_out_as_grey_or_bgr_of_8_bits(pixels, expected):
     image = image_from_msg(compressed(pixels))
     assert image.dtype == np.uint8
