@@ -20,15 +20,9 @@ def log_optimal_transport(scores: Tensor, bin_score: Tensor, iterations: int) ->
     Returns:
         (B, L + 1, S + 1) log probabilities; the last row and column are the dustbins.
     """
-    batch, rows, columns = scores.shape
-    with_bins = bin_score.to(scores).expand(batch, rows + 1, columns + 1).clone()
-    with_bins[:, :rows, :columns] = scores
-    log_rows, log_columns = log_marginals(rows, columns, scores)
-    u, v = torch.zeros_like(log_rows), torch.zeros_like(log_columns)
-    u, v = u.expand(batch, -1), v.expand(batch, -1)
-    for _ in range(iterations):
-        u = log_rows - torch.logsumexp(with_bins + v[:, None, :], dim=2)
-        v = log_columns - torch.logsumexp(with_bins + u[:, :, None], dim=1)
+    with_bins = _with_dustbins(scores, bin_score)
+    log_rows, log_columns = log_marginals(*scores.shape[1:], scores)
+    u, v = _scale_in_log_space(with_bins, log_rows, log_columns, iterations)
     return with_bins + u[:, :, None] + v[:, None, :] - log_rows[0]
 
 
@@ -68,8 +62,7 @@ def masked_log_optimal_transport(
         norm = -(count0 + count1).clamp(min=1).log()
         log_rows = torch.cat([torch.where(valid0, norm, ABSENT), count1.clamp(min=1e-30).log() + norm], dim=1)
         log_columns = torch.cat([torch.where(valid1, norm, ABSENT), count0.clamp(min=1e-30).log() + norm], dim=1)
-    with_bins = bin_score.to(scores).expand(batch, rows + 1, columns + 1).clone()
-    with_bins[:, :rows, :columns] = scores
+    with_bins = _with_dustbins(scores, bin_score)
     if valid0 is not None:
         with_bins[:, :rows, columns].masked_fill_(~valid0, ABSENT)
         with_bins[:, rows, :columns].masked_fill_(~valid1, ABSENT)
@@ -78,6 +71,14 @@ def masked_log_optimal_transport(
         solve = _scale
     u, v = solve(with_bins, log_rows, log_columns, iterations)
     return with_bins + u[:, :, None] + v[:, None, :] - norm[:, :, None]
+
+
+def _with_dustbins(scores: Tensor, bin_score: Tensor) -> Tensor:
+    """Return scores (B, L + 1, S + 1) whose last row and column are those of the dustbins."""
+    batch, rows, columns = scores.shape
+    with_bins = bin_score.to(scores).expand(batch, rows + 1, columns + 1).clone()
+    with_bins[:, :rows, :columns] = scores
+    return with_bins
 
 
 def _scale_in_log_space(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: int):
