@@ -10,15 +10,14 @@ from torch import Tensor
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import DENSE_DEPENDENCE, Matches
-from loftr_ros.matchers.base import Matcher
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
-from loftr_ros.matchers.inference import ImageExtractor, Inference, overlapping_pair
+from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor, Inference, overlapping_pair
 from loftr_ros.networks import part_classes
 from loftr_ros.networks.base import MatchingNetwork, dtype_of
 from loftr_ros.weights.convert import load_network
 
 
-class DetectorFreeMatcher(Matcher):
+class DetectorFreeMatcher(ExtractingMatcher):
     """A MatchingNetwork that needs no keypoints. `point_id0` is what the network says of its points (`point_ids`)."""
 
     network_name: str
@@ -34,15 +33,6 @@ class DetectorFreeMatcher(Matcher):
         self._extract = self.inference.extractor(self.network, part_classes(self.network_name)['extract'])
         self.images = ImageExtractor(self.name, config, self.notes, network.side_multiple, self._features)
         self.inference.warm_up(self)
-
-    def extract(self, image: np.ndarray) -> ImageFeatures:
-        """Return the features of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
-        return self.images.extract(image)
-
-    def match(self, features0: ImageFeatures, features1: ImageFeatures) -> Matches:
-        """Return the matches, most confident first."""
-        matches = self.images.retry(lambda: self._match(features0, features1), features0, features1)
-        return matches.to_original(features0, features1, self.config)
 
     def keep_points(self, features0: ImageFeatures, matches: Matches) -> ImageFeatures:
         """Return features of image 0 whose places with a match keep to its point; the other places are free."""

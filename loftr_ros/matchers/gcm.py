@@ -7,11 +7,9 @@ import numpy as np
 import torch
 
 from loftr_ros.config import MatcherConfig
-from loftr_ros.datatypes import Matches
 from loftr_ros.image import PreparedImage
-from loftr_ros.matchers.base import Matcher
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
-from loftr_ros.matchers.inference import ImageExtractor
+from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor
 from loftr_ros.networks import gcm
 from loftr_ros.networks.device import choose_device
 
@@ -24,7 +22,7 @@ MIN_HOMOGRAPHY_SHARE = 0.15
 """Of the coarse matches. Chance agreement of wrong ones stays under 0.05; a plane that fills a quarter passes."""
 
 
-class GcmMatcher(Matcher):
+class GcmMatcher(ExtractingMatcher):
     """Dense patch descriptors, pooled to a pyramid, matched from coarse to fine.
 
     Points of image 0 are whole pixels of the prepared image and their number is `point_id0`; points of image 1 are
@@ -42,15 +40,6 @@ class GcmMatcher(Matcher):
         self.descriptor = gcm.DESCRIPTORS[config.gcm.descriptor]().to(self.device).eval()
         self.backbone = gcm.BACKBONES[config.gcm.backbone]().to(self.device).eval()
         self.images = ImageExtractor(self.name, config, self.notes, MULTIPLE, lambda image: self._pyramid(image.pixels))
-
-    def extract(self, image: np.ndarray) -> ImageFeatures:
-        """Return the gcm.Pyramid of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
-        return self.images.extract(image)
-
-    def match(self, features0: ImageFeatures, features1: ImageFeatures) -> Matches:
-        """Return the matches, most confident first."""
-        matches = self.images.retry(lambda: self._match(features0, features1), features0, features1)
-        return matches.to_original(features0, features1, self.config)
 
     def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
         image0, image1 = features0.image, features1.image

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from loftr_ros.config import MatcherConfig
+from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
 from loftr_ros.image import PreparedImage, prepare
 from loftr_ros.matchers.base import Matcher
 from loftr_ros.matchers.engines import create_engine
-from loftr_ros.matchers.image_features import ImageFeatures
+from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
 from loftr_ros.matchers.precision import NAMES, choose_dtype
 from loftr_ros.networks.base import dtype_of
 from loftr_ros.networks.device import choose_device
@@ -105,6 +106,26 @@ class Inference:
         if self.device.type == 'cuda':
             features = matcher.extract(texture(*WARM_UP_SIZE))
             matcher.match(features, features)
+
+
+class ExtractingMatcher(Matcher):
+    """A matcher of prepared images; a subclass sets `config` and `images` and implements `_match`."""
+
+    config: MatcherConfig
+    images: ImageExtractor
+
+    def extract(self, image: np.ndarray) -> ImageFeatures:
+        """Return the features of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
+        return self.images.extract(image)
+
+    def match(self, features0: ImageFeatures, features1: ImageFeatures) -> Matches:
+        """Return the matches, most confident first."""
+        matches = self.images.retry(lambda: self._match(features0, features1), features0, features1)
+        return matches.to_original(features0, features1, self.config)
+
+    def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
+        """Return the matches in pixels of the prepared images."""
+        raise NotImplementedError
 
 
 class ImageExtractor:

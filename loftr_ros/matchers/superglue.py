@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from loftr_ros import weights
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError
 from loftr_ros.matchers.image_features import ImageFeatures
@@ -23,7 +22,7 @@ class SuperGlueMatcher(LearnedKeypointMatcher):
     max_keypoints = 1024
 
     def __init__(self, config: MatcherConfig):
-        entry, _ = weights.find(config.weights, 'superglue', config.accept_license)
+        network, entry = load_network('superglue', config.weights, config.accept_license)
         detector = config.superglue.detector or entry.detector
         if not detector:
             raise ConfigError(
@@ -31,7 +30,6 @@ class SuperGlueMatcher(LearnedKeypointMatcher):
                 'weights'
             )
         super().__init__(config, 'superglue', detector)
-        network, _ = load_network('superglue', config.weights, config.accept_license)
         if network.descriptor_channels != self.detector.descriptor_length:
             raise ConfigError(
                 f'{entry.name} needs descriptors of length {network.descriptor_channels}, those of {detector} have '

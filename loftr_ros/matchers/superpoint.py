@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from loftr_ros.config import KeypointConfig, MatcherConfig
-from loftr_ros.datatypes import Matches
 from loftr_ros.image import PreparedImage
-from loftr_ros.matchers.base import Matcher
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
-from loftr_ros.matchers.inference import ImageExtractor, Inference, overlapping_pair
+from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor, Inference, overlapping_pair
 from loftr_ros.networks import part_classes
 from loftr_ros.networks.base import dtype_of
 from loftr_ros.networks.keypoints import Keypoints
@@ -77,7 +75,7 @@ class SuperPointDetector:
         return [features.descriptors for features in features]
 
 
-class LearnedKeypointMatcher(Matcher):
+class LearnedKeypointMatcher(ExtractingMatcher):
     """What matchers of SuperPoint's keypoints have in common. `point_id0` is the number of the keypoint."""
 
     max_keypoints: int
@@ -90,15 +88,6 @@ class LearnedKeypointMatcher(Matcher):
         self.detector = SuperPointDetector(detector_weights, config, self.inference, self.max_keypoints)
         self.name = f'{name}:{self.detector.weights}'
         self.images = ImageExtractor(self.name, config, self.notes, self.detector.side_multiple, self.detector.detect)
-
-    def extract(self, image: np.ndarray) -> ImageFeatures:
-        """Return the keypoints of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
-        return self.images.extract(image)
-
-    def match(self, features0: ImageFeatures, features1: ImageFeatures) -> Matches:
-        """Return the matches, most confident first."""
-        matches = self.images.retry(lambda: self._match(features0, features1), features0, features1)
-        return matches.to_original(features0, features1, self.config)
 
     @torch.inference_mode()
     def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:

@@ -48,7 +48,7 @@ class ExtractPart(Part):
 
     def inputs(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         """Return the tensors that the part takes instead of the arguments of `network.extract`."""
-        raise NotImplementedError
+        return image, torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
 
     def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> Any:
         """Return what `network.extract` returns, made of the tensors that the part returns."""
@@ -76,9 +76,6 @@ class LoftrExtract(ExtractPart):
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.network.extract(image, mask)[:2]
-
-    def inputs(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return image, torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
 
     def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> LoftrFeatures:
         return LoftrFeatures(*outputs, None if mask is None else mask[:, ::COARSE_STRIDE, ::COARSE_STRIDE])
@@ -112,9 +109,6 @@ class SuperPointExtract(ExtractPart):
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return tuple(self.network.extract(image, mask))
-
-    def inputs(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return image, torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
 
     def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> SuperPointFeatures:
         return SuperPointFeatures(*outputs)
