@@ -60,13 +60,13 @@ def estimate_relative_pose(
         )
     rotation_only = fit_rotation(points, config)
     full_motion = fit_epipolar(points, rotation_only, config)
-    has_sign = full_motion is not None and full_motion.cheirality_sigmas >= MIN_CHEIRALITY_SIGMAS
-    if (
-        has_sign
+    is_motion = (
+        full_motion is not None
+        and full_motion.cheirality_sigmas >= MIN_CHEIRALITY_SIGMAS
         and _is_accepted(full_motion, config)
         and full_motion.is_determined(points, config.max_epipolar_error_px)
-        and _shows_translation(full_motion, rotation_only, config)
-    ):
+    )
+    if is_motion and _shows_translation(full_motion, rotation_only, config):
         return _pose_of_motion(full_motion, points, len(matches), config)
     rotation_only = judge_rotation(rotation_only, points, config)
     candidates = [fit for fit in (full_motion, rotation_only) if fit is not None]
@@ -74,7 +74,7 @@ def estimate_relative_pose(
     if full_motion is not None and full_motion.order.is_impossible and full_motion.count > rotation_only.count:
         significant = []  # most matches agree on an impossible motion, so the remaining ones are not reliable either
     determined = [fit for fit in significant if fit.is_determined(points, config.max_epipolar_error_px)]
-    if has_sign and full_motion in determined and rotation_only not in determined:
+    if is_motion and rotation_only not in determined:
         return _pose_of_motion(full_motion, points, len(matches), config)
     if rotation_only in determined:
         return _pose_of_rotation(rotation_only, full_motion, points, len(matches), camera1, config)
