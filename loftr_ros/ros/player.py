@@ -23,6 +23,7 @@ from loftr_ros.datasets import Sequence, bag_cameras, bags, open_sequence
 from loftr_ros.errors import InputError
 from loftr_ros.ros import compat, conversions, message_types
 from loftr_ros.ros.inputs import TOPICS
+from loftr_ros.ros.signals import SIGNALS
 
 DEPTH = 100
 """Messages that wait for a slow reader; with 10 a busy node loses frames of a replay."""
@@ -71,7 +72,7 @@ def _interruptible():
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in before:
         signal.signal(number, interrupt)
     yield
