@@ -202,7 +202,7 @@ _ENTRIES = (
             'heads': 4,
             'sinkhorn_iterations': 20,
         },
-        '26ba2b98f98c1d7297fe15ce7f7871f686a855e054456dd1df77c52efd3b4be3',
+        '312b8aec88e2a61359beed874abbe5f4af707c71e9c67b71ce496fafe9cf243d',
         '0.26 M parameters, for the keypoints of superpoint_small',
         detector='superpoint_small',
     ),
