@@ -28,7 +28,7 @@ from loftr_ros.evaluation.metrics import direction_error_deg, rotation_error_deg
 from loftr_ros.pose import estimate_relative_pose
 from loftr_ros.runtime import prepare_process
 
-MATCHERS = ['default', 'loftr', 'loftr:loftr_small_ot', 'gcm', 'sift', 'orb']
+MATCHERS = ['default', 'loftr', 'loftr:loftr_small_ot', 'gcm', 'superpoint_nn', 'superglue', 'sift', 'orb']
 ESTIMATORS = ('poselib', 'opencv')
 SOLVED_DEG = 5.0
 CACHED_VIEWS = 16
