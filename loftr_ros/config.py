@@ -93,7 +93,10 @@ class GcmConfig(Checked):
     backbone: str = setting(
         'pool', 'source of the feature maps F_1..F_k: pool averages the patch descriptor', choices=('pool',)
     )
-    descriptor: str = setting('gradient', 'patch descriptor F_0 at full resolution', choices=('gradient',))
+    descriptor: str = setting(
+        'gradient',
+        'patch descriptor F_0 at full resolution: gradient needs no weights; or as matcher.weights, a patch descriptor',
+    )
     align: bool = setting(True, 'warp image 1 by a homography before refinement (step 1 of the paper)')
 
 

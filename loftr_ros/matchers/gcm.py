@@ -1,4 +1,4 @@
-"""The matcher `gcm`: Generalized Correspondence Matching (arXiv 2403.05388) without weights."""
+"""The matcher `gcm`: Generalized Correspondence Matching (arXiv 2403.05388)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.image import PreparedImage
+from loftr_ros.matchers.gcm_descriptor import create_descriptor
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
 from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor
 from loftr_ros.networks import gcm
@@ -27,8 +28,8 @@ class GcmMatcher(ExtractingMatcher):
 
     Points of image 0 are whole pixels of the prepared image and their number is `point_id0`; points of image 1 are
     sub-pixel. The confidence is 1 - d1 / d2 of ratio tests, so a `match_threshold` of 0.05 is the paper's ratio 0.95
-    (many) and 0.4 its 0.60 (precise). sigma_px is unknown (NaN). There is no network, so `precision` and `weights`
-    have no effect.
+    (many) and 0.4 its 0.60 (precise). sigma_px is unknown (NaN). `weights` has no effect; a learned descriptor has
+    its own in `gcm.descriptor`.
     """
 
     name = 'gcm'
@@ -37,7 +38,7 @@ class GcmMatcher(ExtractingMatcher):
         self.config = config
         self.notes = {}
         self.device = choose_device(config.device)
-        self.descriptor = gcm.DESCRIPTORS[config.gcm.descriptor]().to(self.device).eval()
+        self.descriptor = create_descriptor(config, self.notes)
         self.backbone = gcm.BACKBONES[config.gcm.backbone]().to(self.device).eval()
         self.images = ImageExtractor(self.name, config, self.notes, MULTIPLE, lambda image: self._pyramid(image.pixels))
 

@@ -26,12 +26,14 @@ class NetworkEntry:
         mark: name of a tensor that only the weights of this network have.
         parts: name -> 'module:class' of the parts for other engines and ONNX files (parts.py).
         matcher: `matcher.name` that takes its weights, where that is another name than the network's.
+        setting: what takes its weights, a name of MatcherConfig.
     """
 
     network: str
     mark: str
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     matcher: str = ''
+    setting: str = 'weights'
 
 
 NETWORKS = {
@@ -60,6 +62,12 @@ NETWORKS = {
         mark='convPa.weight',
         parts={'extract': 'loftr_ros.networks.parts:SuperPointExtract'},
         matcher='superpoint_nn',
+    ),
+    'patch_descriptor': NetworkEntry(
+        network='loftr_ros.networks.patch_descriptor:PatchDescriptor',
+        mark='ops.0.weight',
+        matcher='gcm',
+        setting='gcm.descriptor',
     ),
 }
 """By the name that `weights.Checkpoint.matcher` uses."""

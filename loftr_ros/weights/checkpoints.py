@@ -103,6 +103,15 @@ SUPERGLUE = {
     'sinkhorn_iterations': 100,
 }
 
+PATCH_DESCRIPTOR = {'widths': (32, 64, 128), 'convolutions': 2, 'descriptor': 128, 'colours': 3}
+
+R2D2_TERMS = {
+    'page': 'https://github.com/naver/r2d2/tree/master/models',
+    'licence': 'CC BY-NC-SA 3.0',
+    'non_commercial': True,
+}
+R2D2 = 'https://raw.githubusercontent.com/naver/r2d2/master/models'
+
 LOFTR_PAGE = 'https://github.com/zju3dv/LoFTR (its README links a Google Drive folder)'
 KORNIA = 'https://huggingface.co/kornia/loftr/resolve/main'
 OPTIMAL_TRANSPORT = 'https://huggingface.co/dylanebert/iComMa/resolve/2cf3fd86c19007d4d175c1f47ea347e78701f27d'
@@ -305,6 +314,26 @@ _ENTRIES = (
         note='ScanNet; needs superpoint_v1 as well',
         detector='superpoint_v1',
         **MAGIC_LEAP_TERMS,
+    ),
+    Checkpoint(
+        name='r2d2_wasf',
+        matcher='patch_descriptor',
+        network=PATCH_DESCRIPTOR,
+        file='r2d2_WASF_N16.pt',
+        url=f'{R2D2}/r2d2_WASF_N16.pt',
+        sha256='9ae90e02a9a133d100ca7aeaa32f4d4d7736a6dd222a530a25c8f7da5e508528',
+        note='R2D2, web images and Aachen, the model of localisation; for gcm.descriptor, the teacher in the paper',
+        **R2D2_TERMS,
+    ),
+    Checkpoint(
+        name='r2d2_waf',
+        matcher='patch_descriptor',
+        network=PATCH_DESCRIPTOR,
+        file='r2d2_WAF_N16.pt',
+        url=f'{R2D2}/r2d2_WAF_N16.pt',
+        sha256='27cebd6608317b35198a76f60f87492110dee3e88ca382586a729dadb1a16b90',
+        note="R2D2, web images and Aachen by day, the model of the paper's tables; for gcm.descriptor",
+        **R2D2_TERMS,
     ),
 )
 

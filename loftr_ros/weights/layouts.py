@@ -30,6 +30,9 @@ def to_official(state: dict[str, Any]) -> dict[str, Any]:
         return {_rename(name, _SUPERGLUE): _superglue_tensor(name, tensor) for name, tensor in own.items()}
     if any(name.startswith('keypoint_decoder.conv_score') for name in state):
         return {_rename(name, _SUPERPOINT): tensor for name, tensor in state.items()}
+    if 'ops.0.weight' in state:
+        # R2D2's two heads rate pixels as keypoints; GCM matches all pixels and has no use for them.
+        return {name: tensor for name, tensor in state.items() if not name.startswith(('clf.', 'sal.'))}
     return state
 
 

@@ -1,0 +1,116 @@
+"""Learned patch descriptors of GCM (arXiv 2403.05388, section III-C): R2D2's network, and the smaller student of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from loftr_ros.networks.base import dtype_of
+
+_MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
+_DEVIATION = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
+"""Of ImageNet's images, by the number of channels; with one it is their mean, for grey."""
+
+_STRIP_PIXELS = 1 << 15
+"""Pixels of the image that are described at once; more need more memory and save no time on a CPU."""
+
+
+class PatchDescriptor(nn.Module):
+    """A descriptor for every pixel: L2-Net with dilations in place of strides (R2D2, arXiv 1906.06195, section 3.1).
+
+    Three stages of 3x3 convolutions, then three 2x2 convolutions. What has a stride of 2 in L2-Net doubles the
+    dilation of all later convolutions, so the output keeps the size of the image. The defaults are R2D2's network, the
+    teacher; with one convolution a stage it is the student, as its published weights have it.
+
+    Args:
+        widths: channels of the three stages.
+        convolutions: 3x3 convolutions in a stage, 2 for the teacher, 1 for the student.
+        descriptor: length C of a descriptor.
+        colours: channels of the input, 3 as R2D2 or 1. Images are grey: for 3 they are repeated.
+    """
+
+    supervision = 'patch_descriptor'
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (32, 64, 128),
+        convolutions: int = 2,
+        descriptor: int = 128,
+        colours: int = 3,
+    ):
+        super().__init__()
+        self.size, self.colours = descriptor, colours
+        self.ops = nn.ModuleList()
+        channels, dilation = colours, 1
+        for stage, width in enumerate(widths):
+            for number in range(convolutions):
+                self._add(channels, width, 3, dilation, relu=True)
+                # The first convolution of the stages 2 and 3 has the stride of L2-Net.
+                dilation *= 2 if stage and not number else 1
+                channels = width
+        for _ in range(2):
+            self._add(channels, channels, 2, dilation, relu=False)
+            dilation *= 2
+        self.ops.append(_conv(channels, descriptor, 2, dilation))
+
+    def _add(self, inputs: int, outputs: int, kernel: int, dilation: int, relu: bool) -> None:
+        self.ops.extend([_conv(inputs, outputs, kernel, dilation), nn.BatchNorm2d(outputs, affine=False)])
+        if relu:
+            self.ops.append(nn.ReLU(inplace=True))
+
+    @property
+    def radius(self) -> int:
+        """How far from a pixel its descriptor looks [px]."""
+        convs = [op for op in self.ops if isinstance(op, nn.Conv2d)]
+        return sum(conv.dilation[0] * (conv.kernel_size[0] - 1) // 2 for conv in convs)
+
+    def dense(self, image: Tensor) -> Tensor:
+        """Return the descriptors (B, C, H, W) of length 1 of `image` (B, 1, H, W), grey in [0, 1]."""
+        mean, deviation = (
+            torch.tensor(values[self.colours], dtype=image.dtype, device=image.device).view(1, -1, 1, 1)
+            for values in (_MEAN, _DEVIATION)
+        )
+        x = ((image - mean) / deviation).to(dtype_of(self))
+        for op in self.ops:
+            x = op(x)
+        return F.normalize(x.float(), dim=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return F_0 (H, W, C) float16 with rows of length 1 of `image` (1, 1, H, W), grey in [0, 1].
+
+        Strip by strip, each with so much around it that the strips do not show.
+        """
+        height, width = image.shape[-2:]
+        features = torch.empty(height, width, self.size, dtype=torch.float16, device=image.device)
+        rows = max(1, _STRIP_PIXELS // width)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - self.radius, 0), min(bottom + self.radius, height)
+            strip = self.dense(image[:, :, first:last])[0, :, top - first : bottom - first]
+            features[top:bottom] = strip.permute(1, 2, 0)
+        return features
+
+    @torch.no_grad()
+    def prepare_for_inference(
+        self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
+    ) -> PatchDescriptor:
+        """Fold the batch norms into the convolutions, move to a device and a number format, in place; return self.
+
+        The state dict has other names afterwards: load weights before. All layers are plain ones, whatever `plain` is.
+        """
+        kept = []
+        for op in self.ops:
+            if isinstance(op, nn.BatchNorm2d):
+                gain = (op.running_var + op.eps).rsqrt()
+                kept[-1].weight.mul_(gain.view(-1, 1, 1, 1))
+                kept[-1].bias.sub_(op.running_mean).mul_(gain)
+            else:
+                kept.append(op)
+        self.ops = nn.ModuleList(kept)
+        return self.to(device, dtype, memory_format=torch.channels_last)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, dilation: int) -> nn.Conv2d:
+    """Return a convolution that keeps the size of the image."""
+    return nn.Conv2d(inputs, outputs, kernel, padding=(kernel - 1) * dilation // 2, dilation=dilation)
