@@ -32,8 +32,9 @@ def run(options) -> int:
     if path is None:
         print(f'stopped; the same command resumes from {options.output / "last.pt"}')
         return 0
-    matcher = network_entry(checkpoint.matcher).matcher or checkpoint.matcher
-    print(f'wrote {path}; use it with matcher.name={matcher} matcher.weights={path}')
+    entry = network_entry(checkpoint.matcher)
+    matcher = entry.matcher or checkpoint.matcher
+    print(f'wrote {path}; use it with matcher.name={matcher} matcher.{entry.setting}={path}')
     return 0
 
 

@@ -161,7 +161,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group['lr'] = rate
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda'):
+        half = self.device.type == 'cuda' or self.config.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.forward(batch, truth, shared[:-1])
         self.optimizer.zero_grad(set_to_none=True)
         output.loss.backward()

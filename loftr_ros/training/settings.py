@@ -136,5 +136,16 @@ class TrainingConfig(Checked):
     validation_pairs: int = setting(64, 'held-back pairs in a validation', minimum=1)
     detector: str = setting('', 'as matcher.weights: the SuperPoint whose keypoints SuperGlue is trained to match')
     initial_weights: str = setting('', 'as matcher.weights: weights of the same network to start from')
+    teacher: str = setting(
+        '',
+        'what a patch descriptor imitates: gradient, or as matcher.weights another patch descriptor; empty: it learns '
+        'from pairs',
+    )
+    accept_license: bool = setting(
+        False, 'use a teacher whose licence forbids commercial use; what it teaches is bound by the licence too'
+    )
+    bfloat16: bool = setting(
+        False, 'compute in bfloat16 on a CPU too, as on a GPU; faster where the CPU has instructions for it'
+    )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

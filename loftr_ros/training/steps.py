@@ -12,6 +12,7 @@ from loftr_ros.training.step import TrainingStep
 STEPS = {
     'two_stage': 'loftr_ros.training.step:TwoStageStep',
     'window': 'loftr_ros.training.step:WindowStep',
+    'patch_descriptor': 'loftr_ros.training.patch_descriptor:ContrastiveStep',
     'superglue': 'loftr_ros.training.superglue:SuperGlueStep',
     'superpoint': 'loftr_ros.training.superpoint:SuperPointStep',
 }
