@@ -74,7 +74,10 @@ def test_an_installed_cv_bridge_that_works_is_taken(install):
     [
         (MODULE.format(body='raise AttributeError("_ARRAY_API not found")'), '_ARRAY_API not found'),
         ('raise ImportError("numpy.core.multiarray failed to import")', 'numpy.core.multiarray failed to import'),
-        (MODULE.format(body='return SimpleNamespace(height=1, width=1, step=3, data=b"abc")'), 'turns the bgr8 pixel'),
+        (
+            MODULE.format(body='return SimpleNamespace(height=1, width=1, step=3, data=b"abc")'),
+            'the bgr8 pixel',
+        ),
         ('class Bridge: pass', 'has no CvBridge: another package of the same name'),
     ],
 )

@@ -142,10 +142,10 @@ RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFOR
     [
         (Graph(), 'start the driver', 'remap'),
         (Graph(matcher__matches_image=[(IMAGE, RELIABLE)]), 'start the driver', 'remap'),
-        (Graph(cam__image_raw=[(IMAGE, RELIABLE)]), 'of its type are /cam/image_raw: remap', 'QoS'),
-        (Graph(image=[(INFO, RELIABLE)]), f'has the type {INFO}, needed is {IMAGE}', 'remap'),
+        (Graph(cam__image_raw=[(IMAGE, RELIABLE)]), 'topics of its type: /cam/image_raw; remap', 'QoS'),
+        (Graph(image=[(INFO, RELIABLE)]), f'has the type {INFO}, needs {IMAGE}', 'remap'),
         (Graph(image__compressed=[(COMPRESSED, RELIABLE)]), 'set input.image_transport to compressed', 'remap'),
-        (Graph(image=[(IMAGE, BEST_EFFORT)]), 'QoS does not fit', 'nothing arrives'),
+        (Graph(image=[(IMAGE, BEST_EFFORT)]), 'a QoS incompatible', 'nothing arrives'),
         (Graph(image=[(IMAGE, RELIABLE)]), 'has a publisher, but nothing arrives', 'QoS'),
     ],
 )
@@ -168,11 +168,11 @@ def test_simulated_time_that_does_not_run_is_noticed_on_a_steady_clock(monkeypat
     watch = silence.ClockWatch(types.SimpleNamespace(get_clock=lambda: clock))
     assert watch.fault() == ''
     steady[0] += 6
-    assert 'nothing has come on /clock' in watch.fault()
+    assert 'no message has arrived on /clock' in watch.fault()
     now.nanoseconds = 5 * 10**9
     assert watch.fault() == ''
     steady[0] += 6
-    assert 'stands still at 5.000 s' in watch.fault()
+    assert '/clock has stopped at 5.000 s' in watch.fault()
     clock.ros_time_is_active = False
     assert watch.fault() == ''
 

@@ -141,5 +141,5 @@ def test_close_ends_the_wait_for_a_matcher(monkeypatch):
     thread.start()
     rig.worker.close()
     thread.join(10)
-    assert not thread.is_alive() and failed == ['the node ends before its new matcher is ready']
+    assert not thread.is_alive() and failed == ['the node was stopped before its new matcher was ready']
     rig.gate.set()

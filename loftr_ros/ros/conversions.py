@@ -47,8 +47,8 @@ def header(nanoseconds: int, frame_id: str) -> Header:
 def info_from_camera(camera: Camera, header: Header, baseline_m: float = 0.0, axis: int = 0) -> CameraInfo:
     """Return the camera_info of a camera.
 
-    R and P are those of the calibration where it has them. Otherwise R is 1 and P is K, for the second camera of a pair
-    with its place: `baseline_m` [m] from the first along x (axis 0) or y (axis 1).
+    R and P are those of the calibration if it has them. Otherwise R is the identity and P contains K and the baseline:
+    the camera is `baseline_m` [m] from the first camera of the pair along x (axis 0) or y (axis 1).
     """
     rectification, projection = camera.rectification, camera.projection
     if projection is None:
@@ -104,7 +104,7 @@ def matches_to_msg(
 
 
 def _flat(typecode: str, values, dtype) -> array.array:
-    """Return values as the flat array that rclpy takes without looking at each."""
+    """Return values as a flat array.array, which rclpy copies without checking each element."""
     return array.array(typecode, np.ascontiguousarray(values, dtype).tobytes())
 
 
@@ -121,7 +121,7 @@ def matches_from_msg(msg: MatchesMsg) -> Matches:
 
 
 def inliers_from_msg(msg: MatchesMsg) -> np.ndarray:
-    """Return (N,) bool, which matches agree with the relative pose."""
+    """Return whether each match agrees with the relative pose, (N,) bool."""
     return np.frombuffer(msg.inliers, np.uint8).astype(bool)
 
 
@@ -169,7 +169,7 @@ def _transform_from_msg(field) -> np.ndarray:
 
 
 def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
-    """Return the pose of a message. It tells only how many inliers there are, so the first so many are marked."""
+    """Return the pose of a message. It contains the number of inliers only, so the first `num_inliers` are marked."""
     status = PoseStatus(msg.status)
     if status >= PoseStatus.TOO_FEW_MATCHES:
         return PoseFailure(status, f'received as {status.name}', msg.num_matches, msg.num_inliers)

@@ -1,4 +1,4 @@
-"""Counters of everything that came in, and what /diagnostics says of them."""
+"""Counters of sets of messages and times, and the status on /diagnostics that is made from them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 BUSY_S = 10.0
-"""A single pair that takes longer is worth a warning."""
+"""A pair that takes longer than this gives a warning [s]."""
 
 
 class Statistics:
-    """Thread-safe counters and recent times. Every frame ends in exactly one of the counters after `paired`."""
+    """Thread-safe counters and recent times. Every set counts in `paired`, then in one of the next three counters."""
 
     COUNTERS = ('paired', 'processed', 'superseded', 'dropped', 'failed_poses', 'time_jumps')
 
@@ -40,7 +40,7 @@ class Statistics:
             self.notes.update({name: str(value) for name, value in values.items()})
 
     def note_pair(self, **values) -> None:
-        """Keep what the last pair says, and nothing of the pairs before: a matcher may have been changed since."""
+        """Keep the values of the last pair and drop all earlier ones, because the matcher may have been changed."""
         with self._lock:
             self.last_pair = {name: str(value) for name, value in values.items()}
 
@@ -50,22 +50,22 @@ class Statistics:
                 self._times[name].append(value)
 
     def busy(self, is_busy: bool) -> None:
-        """Say that a pair is in work from now on, or no longer."""
+        """Record that a pair is in work from now on, or no longer."""
         with self._lock:
             self._busy_since_s = time.monotonic() if is_busy else None
 
     def set_error(self, name: str, text: str) -> None:
-        """Raise the level to ERROR with `text`. A name that ends with a topic is cleared by messages on that topic."""
+        """Set the level to ERROR with `text`. If the name ends with a topic, messages on that topic clear the error."""
         with self._lock:
             self.errors[name] = text
 
     def status(self, name: str, received: dict[str, int], waiting_for: str, warning: str = '') -> DiagnosticStatus:
-        """Return the state as a status. Its level follows what happened since the last call.
+        """Return the state as a status. Its level depends on what happened after the last call.
 
         Args:
             received: number of messages by topic.
-            waiting_for: the explanation of silence, empty when data come in.
-            warning: what else is wrong while pairs are matched.
+            waiting_for: why no data arrive; empty while they do.
+            warning: another fault while pairs are matched; empty without one.
         """
         with self._lock:
             for error in list(self.errors):
@@ -93,7 +93,7 @@ class Statistics:
         since = {name: number - self._reported[name] for name, number in self.counts.items()}
         processed, dropped = since['processed'], since['dropped']
         reason = self.notes.get('last_drop', '')
-        if waiting_for:  # before the errors: it says what the graph is like now
+        if waiting_for:  # before the errors, because it describes the present state of the graph
             return DiagnosticStatus.ERROR, f'No data: {waiting_for}'
         if self.errors:
             return DiagnosticStatus.ERROR, '; '.join(self.errors.values())
@@ -102,7 +102,7 @@ class Statistics:
         if self._busy_since_s is not None and (busy_s := time.monotonic() - self._busy_since_s) > BUSY_S:
             return DiagnosticStatus.WARN, f'One pair has been in work for {busy_s:.0f} s.'
         if not processed and self._is_dropping:
-            return self._verdict  # nothing came since: it is as it was
+            return self._verdict  # no set was processed: the state has not changed
         if dropped and dropped >= processed:
             return DiagnosticStatus.WARN, f'{dropped} of {dropped + processed} frames were dropped: {reason}'
         if self.last_pair.get('status', 'OK').startswith('TOO_FEW'):

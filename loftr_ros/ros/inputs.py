@@ -1,4 +1,4 @@
-"""The node's subscriptions: complete sets of image and camera_info messages, and an explanation while none come."""
+"""The node's subscriptions: complete sets of image and camera_info messages, or the reason why none arrive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOPICS = {
     'stereo': (('left/image_rect', 'left/camera_info'), ('right/image_rect', 'right/camera_info')),
     'temporal': (('image', 'camera_info'),),
 }
-"""Relative names, image then camera_info of each camera, by `input.pairing`."""
+"""Relative names by `input.pairing`: image, then camera_info of each camera."""
 
 
 class CameraInputs:
@@ -42,7 +42,7 @@ class CameraInputs:
         compressed = config.input.image_transport == 'compressed'
         topics = {}
         for image_topic, info_topic in TOPICS[config.input.pairing]:
-            # The transport's topic follows the image topic, also where that is remapped.
+            # The topic of the transport depends on the image topic after remapping.
             image_topic = node.resolve_topic_name(image_topic) + ('/compressed' if compressed else '')
             topics[image_topic] = CompressedImage if compressed else Image
             topics[node.resolve_topic_name(info_topic)] = CameraInfo
@@ -69,7 +69,7 @@ class CameraInputs:
                 qos_overriding_options=qos.overridable(),
                 callback_group=self._callback_group,
             )
-        except Exception as error:  # rclpy raises ValueError, TypeError and others, by the mistake
+        except Exception as error:  # rclpy raises ValueError, TypeError and others, depending on the mistake
             raise ConfigError(f'qos_overrides of {topic} cannot be applied: {error}') from error
 
     @property
@@ -93,15 +93,15 @@ class CameraInputs:
             self._node.get_logger().warning(texts[topic])
 
     def reset(self) -> None:
-        """Forget messages that wait for partners, after a jump of time."""
+        """Drop messages that wait for partners, after a jump of time."""
         self._synchronizer.reset()
 
     def clock_fault(self) -> str:
-        """Say what is wrong with /clock under use_sim_time, or return an empty text."""
+        """Return what is wrong with /clock under use_sim_time; empty if nothing is."""
         return self._clock.fault()
 
     def waiting_for(self) -> str:
-        """Say why no set has come for SILENCE_S, or return an empty text."""
+        """Return why no set has arrived for SILENCE_S; empty if one has."""
         if time.monotonic() - self._last_set_s < SILENCE_S:
             return ''
         counts = ', '.join(f'{topic} {number}' for topic, number in self.received.items())
@@ -117,5 +117,5 @@ class CameraInputs:
                 causes.append(reason + ago)
         if not causes:
             arrivals = [list(own) for own in self._synchronizer.arrivals]
-            causes = [silence.explain_stamps(self._topics, arrivals, self._sync) or 'sets should follow']
+            causes = [silence.explain_stamps(self._topics, arrivals, self._sync) or 'a set should arrive soon']
         return '; '.join(causes)

@@ -1,7 +1,7 @@
-"""Run driver and node as processes of their own over DDS, and record what the node publishes.
+"""Runs driver and node as two processes over DDS and records what the node publishes.
 
-The demo, the node benchmark and the real-image test all use this. This module must be imported before rclpy is
-initialised, since `isolate` sets what DDS reads at start.
+The demo, the node benchmark and the tests with real images use it. This module must be imported before rclpy is
+initialised, because DDS reads the environment of `isolate` only at its start.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STARTUP_S = 60.0
 
 
 class LiveRunError(LoftrRosError):
-    """A process of a live run did not start or did not go on."""
+    """A process of a live run could not start, stopped early or did not end."""
 
 
 @dataclasses.dataclass
 class Recording:
-    """What a live run gave. Lists are in the order of arrival.
+    """Result of a live run. Lists are in the order of arrival.
 
     Args:
         stamps_ns: index of each published frame by its stamp.
@@ -55,11 +55,11 @@ class Recording:
 
 
 def isolate() -> dict[str, str]:
-    """Return an environment in which DDS stays on this machine and in a domain of its own."""
+    """Return an environment in which DDS uses only this machine and a random domain."""
     from loftr_ros.ros.resources import share_file
 
     environment = dict(os.environ)
-    # 101 is the last domain whose ports lie below Linux' range of ephemeral ports.
+    # 101 is the last domain whose ports are below Linux' range of ephemeral ports.
     environment['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
     if environment.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') == 'rmw_fastrtps_cpp':
         environment['FASTDDS_DEFAULT_PROFILES_FILE'] = str(share_file('config/fastdds_loopback.xml'))
@@ -71,7 +71,7 @@ def isolate() -> dict[str, str]:
 
 
 class Process:
-    """A child in a session of its own, so that a signal reaches all of it, with its output in a file."""
+    """A child process in a new session, so that a signal reaches all its children; its output is written to a file."""
 
     def __init__(self, module: str, arguments: list[str], environment: dict[str, str], log: Path):
         self.log = log
@@ -91,7 +91,9 @@ class Process:
         """Raise LiveRunError with the end of the log if the process has failed."""
         if self._child.poll() not in (None, 0):
             tail = '\n'.join(self.log.read_text().splitlines()[-15:])
-            raise LiveRunError(f'{self._module} ended with status {self._child.returncode}; its last words:\n{tail}')
+            raise LiveRunError(
+                f'{self._module} ended with status {self._child.returncode}; the end of its output:\n{tail}'
+            )
 
     @property
     def is_running(self) -> bool:
@@ -159,11 +161,11 @@ def run(
     parameters: dict[str, str] | None = None,
     progress: Callable[[int], None] = lambda published: None,
 ) -> Recording:
-    """Play `source` to a node of its own and return what it published.
+    """Play `source` to a new node and return what the node published.
 
     Args:
         parameters: further parameters of the node, by name.
-        progress: is called with the number of frames published so far.
+        progress: called with the number of frames published so far.
     """
     environment = isolate()
     stamps = work_folder / f'stamps_{pairing}.csv'

@@ -6,11 +6,11 @@ import collections
 import threading
 
 BACKLOG_LIMIT = 500
-"""Pairs that wait under `process_every_frame`; 500 grey VGA stereo pairs take 300 MB."""
+"""Pairs that can wait with `process_every_frame`; 500 grey VGA stereo pairs take 300 MB."""
 
 
 class Mailbox:
-    """Hands items from callbacks to a worker. With a capacity of 1 the newest item wins."""
+    """Passes items from callbacks to a worker. With a capacity of 1 it contains only the newest item."""
 
     def __init__(self):
         self._items = collections.deque()
@@ -18,7 +18,7 @@ class Mailbox:
         self._closed = False
 
     def put(self, item, capacity: int = 1) -> int:
-        """Add `item` and return how many items had to go to keep at most `capacity`; once closed, `item` itself."""
+        """Add `item`, drop the oldest items over `capacity` and return their number. Once closed, `item` is dropped."""
         with self._changed:
             if self._closed:
                 return 1
@@ -30,21 +30,21 @@ class Mailbox:
             return superseded
 
     def clear(self) -> int:
-        """Drop what waits and return how much it was."""
+        """Drop all items and return their number."""
         with self._changed:
             dropped = len(self._items)
             self._items.clear()
             return dropped
 
     def close(self) -> None:
-        """Let the worker end: `get` returns None from now on."""
+        """Drop all items and let the worker end: `get` returns None from now on."""
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
 
     def get(self):
-        """Wait for the oldest item and return it, or None once closed."""
+        """Wait for an item and return the oldest, or None once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
             return self._items.popleft() if self._items else None

@@ -1,7 +1,7 @@
-"""The node: camera topics in, matches and relative pose out.
+"""The ROS node: it subscribes to cameras and publishes matches and relative poses.
 
-The shell around `worker.py`: parameters, subscriptions, publishers, diagnostics. Callbacks do not compute. Reception,
-services and /clock each have a callback group, because a service may wait for a matcher that takes seconds to load.
+It contains parameters, subscriptions, publishers and diagnostics; `worker.py` does the work. Callbacks do not compute.
+Reception, services and /clock each have a callback group, because a service may wait seconds for a matcher to load.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from loftr_ros.ros.outputs import PairOutputs
 from loftr_ros.ros.worker import Worker
 from loftr_ros.runtime import prepare_process
 
-LAST_WORDS_S = 2.0
-"""Longest time that a node that cannot start waits for a listener on /rosout."""
+ROSOUT_WAIT_S = 2.0
+"""Longest time that a node that cannot start waits for a subscriber of /rosout."""
 
 
 class MatcherNode(Node):
-    """Matches stereo pairs or keyframe and frame, and publishes what they give."""
+    """Matches the images of a stereo pair, or keyframe and newest frame, and publishes the results."""
 
     def __init__(self, **kwargs):
         self._worker: Worker | None = None  # until it is created, which may fail
@@ -38,7 +38,7 @@ class MatcherNode(Node):
         try:
             self._start()
         except LoftrRosError as error:
-            deadline_s = time.monotonic() + LAST_WORDS_S
+            deadline_s = time.monotonic() + ROSOUT_WAIT_S
             while not self.count_subscribers('/rosout') and time.monotonic() < deadline_s:
                 time.sleep(0.05)
             self.get_logger().fatal(f'matcher_node cannot start: {error}')
@@ -46,9 +46,9 @@ class MatcherNode(Node):
             raise
 
     def create_service(self, *arguments, callback_group=None, **keywords):
-        """Create a service, by default in the group of the services.
+        """Create a service, by default in the callback group of the services.
 
-        Also rclpy's own services for parameters, which it would put into the group of the subscription to /clock.
+        This includes rclpy's services for parameters, which it would put into the group of the subscription to /clock.
         """
         return super().create_service(*arguments, callback_group=callback_group or self._service_group, **keywords)
 
@@ -76,12 +76,12 @@ class MatcherNode(Node):
         self._worker.start()
 
     def finish(self) -> None:
-        """Process nothing more; return when the pair in work is published."""
+        """Stop the worker; return when the pair in work is published."""
         if self._worker is not None:
             self._worker.close()
 
     def destroy_node(self) -> None:
-        """Finish before the publishers go."""
+        """Finish before the publishers are destroyed."""
         self.finish()
         super().destroy_node()
 

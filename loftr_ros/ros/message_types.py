@@ -1,4 +1,4 @@
-"""Installed message types, and whether bytes of a bag are theirs: ROS publishes bytes without looking at them."""
+"""Installed message types, and a check that they have the fields of a bag's messages: ROS publishes bytes unchecked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def message_class(message_type: str):
     """Return the class of 'package/msg/Name'.
 
     Raises:
-        InputError: it is not installed, or no type of a topic.
+        InputError: it is not installed or is not the type of a topic.
     """
     try:
         package, kind, name = message_type.split('/')
@@ -42,7 +42,7 @@ def _layout(kind: str):
 
 
 def difference(recorded: tuple, installed: tuple, path: str = '') -> str:
-    """Return the first field that differs, in words, or '' where none does."""
+    """Return a description of the first field that differs; empty if none does."""
     for (name, kind), (other, other_kind) in zip(recorded, installed, strict=False):
         if name != other:
             return f'{path}{name} in place of {other}'

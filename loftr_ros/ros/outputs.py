@@ -14,7 +14,7 @@ from loftr_ros.ros import compat, conversions
 
 
 class PairOutputs:
-    """Publishes results on ~/matches, ~/relative_pose and, if anybody subscribes to it, ~/matches_image."""
+    """Publishes results on ~/matches, ~/relative_pose and, if it has a subscriber, ~/matches_image."""
 
     def __init__(self, node, config: Config):
         self._clock = node.get_clock()

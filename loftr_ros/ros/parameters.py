@@ -1,4 +1,4 @@
-"""ROS parameters made from `Config`, with descriptors and validated changes."""
+"""ROS parameters from `Config`: declaration, descriptors and checked changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FLOAT64_MAX = 1.7976931348623157e308
 
 
 def declare(node, defaults: Config) -> Config:
-    """Declare every setting on `node` and return the configuration that the overrides (files, command line) make.
+    """Declare every setting on `node` and return the configuration with the overrides (files, command line) applied.
 
     Raises:
         ConfigError: an override is of the wrong type or out of range.
     """
     settings = flatten(defaults)
-    # rclpy passes over unknown names in silence, and a typing error then looks like a setting without effect.
+    # rclpy silently ignores unknown names, so that a typing error looks like a setting without effect.
     overrides = getattr(node, '_parameter_overrides', {})
     known = [item.name for item in settings]
     for name in overrides:
@@ -35,7 +35,7 @@ def declare(node, defaults: Config) -> Config:
 
 
 def unused_qos_overrides(node) -> list[str]:
-    """Say of each `qos_overrides` that no publisher or subscription has taken that it has no effect; call it last."""
+    """Return a warning for each `qos_overrides` that no subscription has used. Call it after all are created."""
     names = [name for name in getattr(node, '_parameter_overrides', {}) if name.startswith('qos_overrides.')]
     return [
         f'parameter {name} has no effect: it must be qos_overrides.<topic>.subscription.<policy> with the full name of '
@@ -52,7 +52,7 @@ def descriptor(item: Setting) -> ParameterDescriptor:
         description=item.meaning,
         additional_constraints=item.range,
         read_only=item.fixed,
-        # A float setting also takes an integer, which ROS's static types refuse; Setting.check judges the type.
+        # A float setting also accepts an integer, which ROS's static types refuse; Setting.check checks the type.
         dynamic_typing=True,
     )
     if item.minimum is None and item.maximum is None:
@@ -81,7 +81,7 @@ def on_change(current: Callable[[], Config], apply: Callable[[Config], None]):
             apply(override(current(), values))
         except LoftrRosError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        except Exception as error:  # whatever a network or an engine raises: the node goes on as it was
+        except Exception as error:  # any error of a network or an engine: the node continues with the old settings
             return SetParametersResult(successful=False, reason=f'please report this: {type(error).__name__}: {error}')
         return SetParametersResult(successful=True)
 

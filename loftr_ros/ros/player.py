@@ -28,8 +28,9 @@ from loftr_ros.ros.signals import SIGNALS
 DEPTH = 100
 """Messages that wait for a slow reader; with 10 a busy node loses frames of a replay."""
 SETTLE_S = 2.0
+"""Time between the discovery of the subscribers and the first message."""
 LINGER_S = 0.5
-"""Best-effort readers acknowledge nothing."""
+"""Time after the last message: best-effort readers acknowledge nothing."""
 
 
 def play(options) -> int:
@@ -40,7 +41,7 @@ def play(options) -> int:
     if given:
         raise InputError(f'{", ".join(given)} is only for {"folders of images" if is_bag else "bags"}')
     sequence = None if is_bag else open_sequence(options.source, camera_files=options.camera_info)
-    # Not rclpy's handlers: they end the context under the feet of a publisher.
+    # Without rclpy's handlers, because they destroy the context while a publisher uses it.
     rclpy.init(args=options.ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
     with _interruptible():
         node = Node('camera_driver')
@@ -65,7 +66,7 @@ def play(options) -> int:
 
 @contextlib.contextmanager
 def _interruptible():
-    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore others, since the process ends then."""
+    """Turn the first SIGINT or SIGTERM into KeyboardInterrupt and ignore later ones, because the process then ends."""
 
     def interrupt(*_):
         for number in before:
@@ -82,9 +83,9 @@ def _interruptible():
 
 
 def _baseline(cam1_from_cam0: np.ndarray | None) -> tuple[float, int]:
-    """Return the length of a baseline [m], signed, and its axis (0: x, 1: y): what P of a rectified pair can say.
+    """Return the signed length of a baseline [m] and its axis (0: x, 1: y), as P of a rectified pair contains them.
 
-    The length is that of the whole way also where the images are not rectified: rectifying turns the cameras only.
+    The length is that of the full translation, also if the images are not rectified: rectification does not change it.
     """
     if cam1_from_cam0 is None:
         return 0.0, 0
@@ -94,7 +95,7 @@ def _baseline(cam1_from_cam0: np.ndarray | None) -> tuple[float, int]:
 
 
 class _Player:
-    """What both players share: pacing, /clock and waiting for listeners."""
+    """The common part of both players: /clock and waiting for subscribers."""
 
     def __init__(self, node: Node, options):
         self._node = node
@@ -107,7 +108,7 @@ class _Player:
             self._clock.publish(Clock(clock=conversions.time_msg(stamp_ns)))
 
     def finish(self) -> None:
-        """Wait until the readers have the last messages, which leaving would take from them."""
+        """Wait until the readers have received the last messages, which are lost when the process ends."""
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=5))
         time.sleep(LINGER_S)
@@ -119,7 +120,7 @@ class _Player:
             if time.monotonic() > deadline:
                 raise InputError(f'after {timeout_s:.0f} s there are not {number} subscribers: is the node running?')
             rclpy.spin_once(self._node, timeout_sec=0.05)
-        # Discovery ends on the two sides at different times; the other one must know this publisher too.
+        # Discovery ends on the two sides at different times; the subscribers must have found these publishers too.
         time.sleep(SETTLE_S if number else 0.0)
 
 
@@ -151,7 +152,7 @@ class SequencePlayer(_Player):
             self._stamps.writerow(['index', 'stamp_ns'])
 
     def _listeners(self) -> int:
-        """Return the subscribers of the topic that has fewest: a pair needs them all."""
+        """Return the smallest number of subscribers of a topic: a set needs all topics."""
         return min(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def play_once(self) -> None:
@@ -167,7 +168,7 @@ class SequencePlayer(_Player):
             recorded_ns = int(sequence.stamps_ns[index])
             stamp_ns = recorded_ns if self._options.clock else self._node.get_clock().now().nanoseconds
             self._publish_clock(stamp_ns)
-            # In pairing temporal the right camera of a stereo sequence stays silent.
+            # With pairing temporal, the right images of a stereo sequence are not published.
             for frame, baseline, topics in zip(frames, ((), self._baseline), self._topics, strict=False):
                 header = conversions.header(stamp_ns, frame.frame_id)
                 self._publishers[topics[0]].publish(self._image_msg(frame.image, header))
@@ -205,7 +206,7 @@ class BagPlayer(_Player):
         self._add_camera_infos()
 
     def _chosen(self, topics: dict[str, bags.Topic]) -> dict[str, bags.Topic]:
-        """Return the topics of --topics; by default all but the outputs of this package's node."""
+        """Return the topics of --topics; by default all except the outputs of this package's node."""
         if self._options.topics:
             missing = [name for name in self._options.topics if name not in topics]
             if missing:
@@ -220,7 +221,7 @@ class BagPlayer(_Player):
         return {name: topic for name, topic in topics.items() if name not in own}
 
     def _announce(self, topic: bags.Topic, bag: bags.Bag) -> str:
-        """Make a publisher with the recorded quality of service, or return why there can be none."""
+        """Create a publisher with the recorded quality of service; return the reason if this is impossible."""
         if topic.name == '/clock' and self._clock is not None:
             return '--clock publishes the time of the recording there'
         try:
@@ -246,7 +247,7 @@ class BagPlayer(_Player):
         return ''
 
     def _add_camera_infos(self) -> None:
-        """Announce a camera_info beside each camera that has none and that a --camera-info file is for."""
+        """Create a publisher of camera_info for each camera that has none in the bag and has a --camera-info file."""
         images = {
             topic: publisher.msg_type is CompressedImage
             for topic, publisher in self._publishers.items()
@@ -259,7 +260,7 @@ class BagPlayer(_Player):
         }
 
     def _listeners(self) -> int:
-        """Return the subscribers of the topic that has most: nobody listens to all of a bag."""
+        """Return the largest number of subscribers of a topic: few programs subscribe to all topics of a bag."""
         return max(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def _publish_info(self, topic: str, data: bytes) -> None:

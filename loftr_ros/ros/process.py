@@ -1,4 +1,4 @@
-"""Runs a node as a process: until SIGINT or SIGTERM, and ends it within 4 s of the signal."""
+"""Runs a node as a process until SIGINT or SIGTERM, and ends it within 4 s of the signal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREADS = 3
 """One for each callback group of a node: reception, services and the clock."""
 
 LONGEST_END_S = 4.0
-"""A pair or a new matcher that takes longer is given up at the end: launch kills what is alive 5 s after its signal."""
+"""Time after the signal in which a pair or a new matcher can be finished: launch kills a process after 5 s."""
 
 
 def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None = None) -> int:
@@ -32,12 +32,12 @@ def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None 
     """
     end_on_signal()
     try:
-        # Our own handlers, because rclpy's end the context at once, while a pair is still in work.
+        # Without rclpy's handlers, because they destroy the context at once, while a pair is still in work.
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = create_node()
     except LoftrRosError:
         rclpy.try_shutdown()
-        return 1  # the node has said why
+        return 1  # the node has logged the reason
     except Exception as error:
         # rclpy has no public class for arguments and parameter files that it cannot read.
         print(f'{name} cannot start: {" ".join(str(error).split())}', file=sys.stderr)
@@ -51,7 +51,7 @@ def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None 
     while not stopped.is_set() and rclpy.ok():
         executor.spin_once(timeout_sec=0.2)
     for number in SIGNALS:
-        # Python puts the default action back in place of a function while it ends: a late signal would kill it.
+        # At exit, Python replaces handlers that are functions by the default action: a late signal would kill it.
         signal.signal(number, signal.SIG_IGN)
     give_up = threading.Timer(LONGEST_END_S, os._exit, (0,))
     give_up.daemon = True
@@ -66,6 +66,6 @@ def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None 
 
 class _Executor(MultiThreadedExecutor):
     def shutdown(self, *arguments, **keywords) -> bool:
-        """Finish the callbacks in work first: rclpy's shutdown destroys at once what they still use."""
+        """Finish the running callbacks first: rclpy's shutdown immediately destroys objects that they still use."""
         self._executor.shutdown(wait=True)
         return super().shutdown(*arguments, **keywords)

@@ -1,4 +1,4 @@
-"""Quality of service by name, and the words for a mismatch."""
+"""Quality of service: profiles by name, and error messages for a mismatch."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ REMEDIES = {
     'reliability': 'set input.image_qos to SENSOR_DATA, without {own}.reliability, or make the publisher reliable',
     'durability': 'set {own}.durability to volatile, or make the publisher transient_local',
 }
-"""What helps, by the policy that does not fit."""
+"""What to do, by the incompatible policy."""
 
 
 def profile(name: str) -> QoSProfile:
     """Return the profile of an `input.image_qos` value, a new one each time."""
     if name == 'RELIABLE':
-        # Deep, since who asks for reliability replays: a busy process may not read for a second or two.
+        # Deep, because RELIABLE is used to replay data: a busy process may not read for a second or two.
         return QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
     return copy.copy(QoSPresetProfiles[name].value)  # rclpy writes overrides into the profile that it is given
 
 
 def overridable() -> QoSOverridingOptions:
-    """Return what lets a user set `qos_overrides.<topic>.subscription.reliability` and the like as parameters."""
+    """Return the policies that a user can override by parameters (`qos_overrides.<topic>.subscription.reliability`)."""
     kinds = QoSPolicyKind
     return QoSOverridingOptions([kinds.HISTORY, kinds.DEPTH, kinds.RELIABILITY, kinds.DURABILITY])
 
 
 def misfit(topic: str, offered: QoSProfile, wanted: QoSProfile) -> str:
-    """Say which policy of a publisher keeps its messages from a subscription, and what to do; empty when they come."""
+    """Return what to do if a publisher's QoS is incompatible with a subscription; empty if it is compatible."""
     if _compatible(offered, wanted):
         return ''
     alone = {name: [QoSProfile(depth=1, **{name: getattr(q, name)}) for q in (offered, wanted)] for name in REMEDIES}
@@ -55,7 +55,7 @@ def _compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:
 
 
 def mismatch(topic: str, event) -> str:
-    """Say what an incompatible-QoS event on a subscription means and what to do."""
+    """Return what an incompatible-QoS event on a subscription means and what to do."""
     policy = qos_policy_name_from_kind(event.last_policy_kind)
     return (
         f'a publisher on {topic} offers a QoS that this subscription cannot accept (policy {policy}), so nothing is '

@@ -1,4 +1,4 @@
-"""What `loftr_ros doctor` says of the ROS installation."""
+"""The part of `loftr_ros doctor` about the ROS installation."""
 
 from __future__ import annotations
 

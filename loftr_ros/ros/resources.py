@@ -1,4 +1,4 @@
-"""Files that are installed beside the code: parameter files, launch files, DDS profiles."""
+"""Paths of files that are installed with the package: parameter files, launch files, DDS profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signals that end a node, and how it ends while it has nothing to finish. Imports nothing that takes time."""
+"""The signals that end a node, and their handler while it has nothing to finish. It imports only fast modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_on_signal() -> None:
-    """End the process quietly on SIGINT and SIGTERM, as long as it has nothing to finish."""
+    """End the process on SIGINT and SIGTERM without a message, as long as it has nothing to finish."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))

@@ -1,4 +1,4 @@
-"""Explains why no complete set of messages comes, or a doubtful one, and what to do: clock, graph, stamps."""
+"""Explanations why no complete set of messages arrives, or why a set is doubtful: from the clock, graph and stamps."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from loftr_ros.config import SyncConfig
 from loftr_ros.ros import qos
 
 SILENCE_S = 5.0
-"""After so long without a complete set of messages the node explains what it waits for."""
+"""After this time without a complete set of messages the node explains what it is waiting for [s]."""
 
 SPARE_MESSAGES = 2
-"""Added to the queue that the arrivals needed, since transport varies."""
+"""Added to the queue size that the arrivals needed, because delays vary."""
 
 MAX_SHARE_OF_PERIOD = 0.4
-"""Stamps of one set may differ by this share of the time between two messages; by more, partners would be guessed."""
+"""Stamps of one set may differ by this share of the frame period. If they differ more, partners are a guess."""
 
 MIN_ARRIVALS = 5
 """Messages of each topic from which the frame period is measured."""
@@ -31,7 +31,7 @@ Arrivals = Sequence[tuple[int, int]]
 
 
 class ClockWatch:
-    """Notices, on a steady clock, that simulated time does not run."""
+    """Detects, with a steady clock, that simulated time has stopped."""
 
     def __init__(self, node):
         self._clock = node.get_clock()
@@ -39,7 +39,7 @@ class ClockWatch:
         self._changed_s = time.monotonic()
 
     def fault(self) -> str:
-        """Say what is wrong with /clock; empty while it runs and without use_sim_time. Call it regularly."""
+        """Return what is wrong with /clock; empty while it runs and without use_sim_time. Must be called regularly."""
         now_ns, now_s = self._clock.now().nanoseconds, time.monotonic()
         if now_ns != self._last_ns or not self._clock.ros_time_is_active:
             self._last_ns, self._changed_s = now_ns, now_s
@@ -48,14 +48,14 @@ class ClockWatch:
             return ''
         if now_ns == 0:
             return (
-                'use_sim_time is true and nothing has come on /clock: start the player with --clock, or set '
+                'use_sim_time is true and no message has arrived on /clock: start the player with --clock, or set '
                 'use_sim_time to false'
             )
-        return f'/clock stands still at {now_ns / 1e9:.3f} s: is the player paused, or has it ended?'
+        return f'/clock has stopped at {now_ns / 1e9:.3f} s: is the player paused, or has it ended?'
 
 
 def explain_graph(node, topic: str, message_type: str, profile) -> str:
-    """Say why nothing comes on a topic, from what the ROS graph knows of its publishers.
+    """Return why no messages arrive on a topic, from what the ROS graph knows about its publishers.
 
     Args:
         message_type: as `sensor_msgs/msg/Image`.
@@ -66,21 +66,21 @@ def explain_graph(node, topic: str, message_type: str, profile) -> str:
     if message_type in types:
         misfits = [qos.misfit(topic, p.qos_profile, profile) for p in publishers if p.topic_type == message_type]
         if all(misfits):
-            return f'{topic} has a publisher whose QoS does not fit this subscription: {misfits[0]}'
+            return f'{topic} has a publisher with a QoS incompatible with this subscription: {misfits[0]}'
         return (
-            f'{topic} has a publisher, but nothing arrives from it: look whether it sends (ros2 topic hz {topic}), and '
-            'on a network whether large messages arrive at all'
+            f'{topic} has a publisher, but nothing arrives from it: check that it sends (ros2 topic hz {topic}), and '
+            'on a network that large messages arrive'
         )
     known = {name: found for name, found in node.get_topic_names_and_types() if node.count_publishers(name)}
     transport = _other_transport(topic, message_type, known)
     if publishers:
-        return f'{topic} has the type {", ".join(sorted(types))}, needed is {message_type}{transport}'
+        return f'{topic} has the type {", ".join(sorted(types))}, needs {message_type}{transport}'
     own = node.get_fully_qualified_name() + '/'
     same_type = [name for name in sorted(known) if message_type in known[name] and not name.startswith(own)]
     if transport:
         return f'nobody publishes {topic}{transport}'
     if same_type:
-        return f'nobody publishes {topic}; of its type are {", ".join(same_type[:6])}: remap it to one of them'
+        return f'nobody publishes {topic}; topics of its type: {", ".join(same_type[:6])}; remap it to one of them'
     return (
         f'nobody publishes {topic}, nor any other topic of the type {message_type}: start the driver or the bag, and '
         'check that ROS_DOMAIN_ID is the same'
@@ -100,10 +100,10 @@ def _other_transport(topic: str, message_type: str, known: dict) -> str:
 
 
 def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: SyncConfig) -> str:
-    """Say why messages that come on every topic make no sets, and which settings of `sync` pair them rightly.
+    """Return why messages that arrive on every topic form no sets, and which settings of `sync` pair them correctly.
 
-    A setting is named only if the recorded arrivals would have made sets under it. Empty when the present settings
-    would have made sets.
+    A setting is named only if the recorded arrivals would have formed sets with it. Empty if the present settings
+    would have formed sets.
     """
     for topic, own in zip(topics, arrivals, strict=True):
         stamps = {stamp for _, stamp in own}
@@ -119,8 +119,8 @@ def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: Sy
             return ''
         late = _latest_topic(topics, arrivals)
         return (
-            f'messages of equal stamps arrive up to {needed - 1} messages apart, {late} last: set sync.queue_size to '
-            f'{needed + SPARE_MESSAGES} (now {sync.queue_size})'
+            f'messages of equal stamps arrive up to {needed - 1} messages apart, those of {late} last: set '
+            f'sync.queue_size to {needed + SPARE_MESSAGES} (now {sync.queue_size})'
         )
     sets = _nearest_sets(arrivals)
     spread_s = max((max(stamps) - min(stamps) for stamps in sets), default=0) / 1e9
@@ -129,7 +129,7 @@ def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: Sy
     if spread_s > MAX_SHARE_OF_PERIOD * period_s:
         return (
             f'the stamps of {first} and {last} differ by up to {spread_s:.3f} s, with {period_s:.3f} s between two '
-            'messages: no setting pairs them rightly; synchronise the clocks or triggers of the drivers'
+            'messages: no setting pairs them correctly; synchronise the clocks or triggers of the drivers'
         )
     tolerance_s = math.ceil(1.2e3 * spread_s) / 1e3
     advice = [f'sync.approximate_sync_tolerance_seconds to {tolerance_s:g}']
@@ -148,13 +148,13 @@ def explain_stamps(topics: Sequence[str], arrivals: Sequence[Arrivals], sync: Sy
 def explain_doubtful_set(
     topics: Sequence[str], stamps_ns: Sequence[int], arrivals: Sequence[Arrivals], sync: SyncConfig
 ) -> dict[str, str]:
-    """Say, by topic, whose stamp in a complete set is so far from that of the first topic that the set may be wrong.
+    """Return a warning for each topic whose stamp in a complete set is far from that of the first topic.
 
-    A tolerance that is wide compared with the frame period pairs images of different times.
+    A tolerance that is large relative to the frame period can pair images of different times.
 
     Args:
-        stamps_ns: stamps of the messages of the set [ns], one a topic.
-        arrivals: of each topic; they give the frame period.
+        stamps_ns: stamps of the messages of the set [ns], one for each topic.
+        arrivals: of each topic; the frame period is measured on them.
     """
     if max(stamps_ns) == min(stamps_ns):
         return {}
@@ -165,8 +165,8 @@ def explain_doubtful_set(
             f'the stamps of {topics[0]} and {topic} in one set differ by {abs(stamp_ns - stamps_ns[0]) / 1e9:.3f} s, '
             f'with {period_ns / 1e9:.3f} s between two messages: they may belong to different frames. Set '
             f'sync.approximate_sync_tolerance_seconds to {math.floor(limit_ns / 1e6) / 1e3:g} (now '
-            f'{sync.approximate_sync_tolerance_seconds:g}); if no sets come then, synchronise the clocks or triggers '
-            'of the drivers'
+            f'{sync.approximate_sync_tolerance_seconds:g}); if no sets are formed then, synchronise the clocks or '
+            'triggers of the drivers'
         )
         for topic, stamp_ns in zip(topics, stamps_ns, strict=True)
         if abs(stamp_ns - stamps_ns[0]) > limit_ns
@@ -174,7 +174,7 @@ def explain_doubtful_set(
 
 
 def _queue_needed(arrivals: Sequence[Arrivals], stamps: Sequence[int]) -> int:
-    """Return how many messages a topic must keep so that those of `stamps` are all there when the last one comes."""
+    """Return how many messages a topic must keep so that those of `stamps` are all there when the last one arrives."""
     orders = [max(order for order, s in own if s == stamp) for own, stamp in zip(arrivals, stamps, strict=True)]
     complete = max(orders)
     return max(
@@ -188,9 +188,9 @@ def _latest_topic(topics: Sequence[str], arrivals: Sequence[Arrivals]) -> str:
 
 
 def _nearest_sets(arrivals: Sequence[Arrivals]) -> list[tuple[int, ...]]:
-    """Return, for the messages of the topic with the fewest, the nearest stamp of each topic.
+    """Return, for each message of the topic with the fewest, the nearest stamp of each topic.
 
-    Only where all topics reach: outside, the partner has not come yet or is forgotten.
+    Only the time that all topics cover is used: outside it, the partner has not arrived yet or is no longer recorded.
     """
     stamps = [np.array(sorted({stamp for _, stamp in own})) for own in arrivals]
     low, high = max(own[0] for own in stamps), min(own[-1] for own in stamps)

@@ -1,4 +1,4 @@
-"""The executable `matcher_node`: ends quietly on Ctrl-C from the first moment, also while torch is imported."""
+"""The executable `matcher_node`: it ends without a traceback on Ctrl-C, also while torch is being imported."""
 
 from __future__ import annotations
 

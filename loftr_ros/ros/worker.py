@@ -1,6 +1,6 @@
 """The worker of a node: one thread that takes sets of messages from a mailbox, processes them and counts each of them.
 
-It knows no node, only what to call: an ordinary node and a lifecycle node use the same worker.
+It gets functions to call instead of a node, so that an ordinary node and a lifecycle node can use it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JOIN_S = 30.0
 
 
 class Worker:
-    """Processes sets of messages on a thread of its own, from `start` to `close`.
+    """Processes sets of messages on a separate thread, from `start` to `close`.
 
     Every set that is `put` ends in exactly one of the counters `processed`, `superseded` and `dropped`.
 
@@ -64,11 +64,11 @@ class Worker:
     # Called from any thread.
 
     def start(self) -> None:
-        """Start to process."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Drop what waits and return when the pair in work is finished."""
+        """Drop the waiting sets and return when the pair in work is finished."""
         if not self._closed.done():
             self._closed.set_result(None)
         self._mailbox.close()
@@ -76,28 +76,28 @@ class Worker:
             self._thread.join(JOIN_S)
 
     def put(self, messages: tuple) -> None:
-        """Take a set of messages. The newest set replaces one that waits, except under `process_every_frame`."""
+        """Add a set of messages. It replaces a set that is waiting, except with `process_every_frame`."""
         self._statistics.count('paired')
         capacity = BACKLOG_LIMIT if self._config.input.process_every_frame else 1
         self._statistics.count('superseded', self._mailbox.put(messages, capacity))
 
     def restart(self, reason: str) -> None:
-        """Drop what waits and start again with a new keyframe."""
+        """Drop the waiting sets and start again with a new keyframe."""
         self._statistics.count('superseded', self._mailbox.clear())
         self._between_sets.put(lambda: self._front_end.restart(reason))
 
     def configure(self, config: Config) -> None:
-        """Use other settings from the next set on. Another matcher is created first, while the present one works.
+        """Use other settings from the next set on. A new matcher is created first, while the present one is in use.
 
         Raises:
-            LoftrRosError: the matcher cannot be created; everything stays as it was.
+            LoftrRosError: the matcher cannot be created; the old settings remain.
         """
         matcher = self._create_matcher(config.matcher) if config.matcher != self._config.matcher else None
         self._between_sets.put(lambda: self._front_end.configure(config, matcher))
         self._config = config
 
     def _create_matcher(self, config: MatcherConfig) -> Matcher:
-        """Create a matcher on a thread of its own; wait for it no longer than until `close`."""
+        """Create a matcher on a separate thread; wait for it until `close` at the longest."""
         future = concurrent.futures.Future()
 
         def create():
@@ -109,7 +109,7 @@ class Worker:
         threading.Thread(target=create, name='create matcher', daemon=True).start()
         concurrent.futures.wait((future, self._closed), return_when=concurrent.futures.FIRST_COMPLETED)
         if not future.done():
-            raise LoftrRosError('the node ends before its new matcher is ready')
+            raise LoftrRosError('the node was stopped before its new matcher was ready')
         return future.result()
 
     # The worker's thread.
@@ -123,7 +123,7 @@ class Worker:
                 self._process(messages)
             except InputError as error:
                 self._drop(str(error))
-            except Exception:  # nothing that a set of messages causes may end the node
+            except Exception:  # no error that a set of messages causes may end the node
                 if not self._is_running():
                     return  # shut down during a pair: it cannot be published
                 self._drop(f'please report this:\n{traceback.format_exc()}')

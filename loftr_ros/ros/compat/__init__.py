@@ -1,8 +1,8 @@
 """Choice between installed message_filters and cv_bridge and their stand-ins.
 
 A package is used if it can be imported and, for cv_bridge, if it converts a pixel correctly: one that was built for
-NumPy 1 can be imported under NumPy 2 but then fails or crashes, and other packages have the same name. `describe` tells
-which one was chosen and why. `make_synchronizer` makes a synchronizer that works the same with either.
+NumPy 1 can be imported with NumPy 2 but then fails or crashes, and other packages have the same name. `describe`
+returns which one was chosen and why. `make_synchronizer` creates a synchronizer that works the same with either.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def choose_filters() -> tuple[ModuleType, str]:
         missing = [name for name in _FILTER_NAMES if not hasattr(module, name)]
         if missing:
             raise ImportError(f'{module.__file__} has no {", ".join(missing)}')
-    except Exception as error:  # as above; that of ROS 1 on the path fails inside
+    except Exception as error:  # as above; the module of ROS 1, if it is on the path, fails during its import
         return filters, f'message_filters: own stand-in, the installed one does not work: {_brief(error)}'
     return module, f'message_filters: installed one, {module.__file__}'
 
@@ -86,9 +86,9 @@ def make_synchronizer(
     Args:
         inputs: Subscribers or other filters.
         queue_size: messages of each input that wait for their partners.
-        slop: None pairs equal stamps only; so does 0.
+        slop: None and 0 pair equal stamps only.
         on_error: takes an exception of the callback; default: it is logged.
-        module: where the synchronizers come from; the chosen one unless a test asks.
+        module: provides the synchronizers; tests select one.
     """
 
     def create(sources):

@@ -1,4 +1,4 @@
-"""Stand-in for the part of cv_bridge that this package uses: messages from images.
+"""Stand-in for the part of cv_bridge that this package uses: conversion of images to messages.
 
 Names, arguments and results are those of cv_bridge (ros-perception/vision_opencv, core.py). `loftr_ros.messages`
 decodes images, not cv_bridge: some of its versions fail for padded rows, big-endian or compressed Bayer images.
@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 
 class CvBridge:
-    """Makes messages from OpenCV images."""
+    """Converts OpenCV images to messages."""
 
     def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str, header=None) -> Image:
         """Return the image uint8 (H, W) or (H, W, 3) as a message; `encoding` names its content, mono8 or bgr8."""

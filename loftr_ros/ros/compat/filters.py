@@ -1,8 +1,8 @@
 """Stand-ins for the part of message_filters (ros2/message_filters) that this package uses.
 
-Names, arguments and results are upstream's. They differ from it in this (each shown by a test): stamps that differ by
-exactly `slop` are a set, so that slop 0 pairs equal stamps; callbacks run outside the lock, and one that raises leaves
-nothing locked; a full queue drops the message that arrived first (`loftr_ros.sync`).
+Names, arguments and results are upstream's, with three differences, each shown by a test: stamps that differ by exactly
+`slop` form a set, so that slop 0 pairs equal stamps; callbacks run outside the lock, so that one that raises does not
+leave it locked; a full queue drops the message that arrived first (`loftr_ros.sync`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Subscriber(SimpleFilter):
 
 
 class ApproximateTimeSynchronizer(SimpleFilter):
-    """Makes sets of one message of each filter of `fs`, with stamps that differ by at most `slop` [s]."""
+    """Forms sets with one message from each filter of `fs`, whose stamps differ by at most `slop` [s]."""
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int, slop: float):
         super().__init__()
@@ -60,7 +60,7 @@ class ApproximateTimeSynchronizer(SimpleFilter):
 
     @property
     def queues(self) -> list[dict[int, object]]:
-        """For each filter, the messages that wait for the others: {stamp [ns]: message}."""
+        """For each filter, the messages that wait for partners: {stamp [ns]: message}."""
         return self._sync.queues
 
     def _add(self, msg, index: int) -> None:
@@ -75,7 +75,7 @@ class ApproximateTimeSynchronizer(SimpleFilter):
 
 
 class TimeSynchronizer(ApproximateTimeSynchronizer):
-    """Makes sets of one message of each filter of `fs`, with equal stamps."""
+    """Forms sets with one message from each filter of `fs`, whose stamps are equal."""
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int):
         super().__init__(fs, queue_size, 0.0)

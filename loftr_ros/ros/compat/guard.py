@@ -1,4 +1,4 @@
-"""Keeps a synchronizer, upstream's or the stand-in, from stopping the node, and counts what it does."""
+"""A synchronizer, upstream's or the stand-in, that survives exceptions and jumps of time and counts its messages."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from loftr_ros.ros.compat.filters import stamp_ns_of
 logger = logging.getLogger(__name__)
 
 ARRIVALS = 200
-"""Messages of each topic whose arrival is remembered, to explain why none make a set."""
+"""Number of recorded arrivals for each topic, used to explain why no sets are formed."""
 
 
 class GuardedSynchronizer:
-    """Calls back with each set of messages; an exception in the callback ends neither the node nor the pairing.
+    """Calls `callback` with each set of messages; an exception in it ends neither the node nor the synchronization.
 
-    Upstream's synchronizers call back under their lock and do not release it when the callback raises, and their
-    queues keep the largest stamps, so that after a jump back nothing pairs. Therefore the callback's exceptions end
-    here, and waiting messages from the future are dropped when a topic jumps back (`odometry.stamps`). The callback
-    must only hand the messages on: with upstream's, reception waits for it.
+    Upstream's synchronizers run the callback under their lock and do not release it when the callback raises. Their
+    queues keep the largest stamps, so that no set is formed after a jump back. Therefore exceptions of the callback are
+    caught here, and waiting messages from the future are dropped when a topic jumps back (`odometry.stamps`). The
+    callback must return quickly: with upstream's synchronizers, reception waits for it.
 
     Args:
-        filters: one input filter a topic.
-        create: makes the synchronizer of these filters.
+        filters: one input filter for each topic.
+        create: returns the synchronizer of these filters.
         on_error: takes an exception of the callback; default: it is logged.
 
     Attributes:
-        received: messages of each filter.
-        arrivals: of each filter, (number of the arrival among all, stamp [ns]) of its last ARRIVALS messages.
-        last_arrival_s: of each filter, when its last message came, by time.monotonic; None before the first.
-        paired: complete sets.
-        failed: sets whose callback raised.
-        jumps: times that a topic's stamps jumped back.
+        received: number of messages of each filter.
+        arrivals: for each filter, (number of the arrival among all, stamp [ns]) of its last ARRIVALS messages.
+        last_arrival_s: for each filter, time.monotonic() at its last message; None before the first.
+        paired: number of complete sets.
+        failed: number of sets whose callback raised.
+        jumps: number of times that the stamps of a topic jumped back.
     """
 
     def __init__(self, filters: Sequence, create: Callable, callback: Callable, on_error: Callable | None = None):
@@ -45,11 +45,11 @@ class GuardedSynchronizer:
         self.last_arrival_s: list[float | None] = [None] * len(filters)
         self.paired = self.failed = self.jumps = 0
         self._callback = callback
-        self._on_error = on_error or (lambda error: logger.error('callback of a set of messages', exc_info=error))
+        self._on_error = on_error or (lambda error: logger.error('the callback of a set failed', exc_info=error))
         self._lock = threading.Lock()
         self._watch = JumpWatch(len(filters))
         self._reset_wanted = False
-        # Before the synchronizer's own, so that the queues are in order when it takes the message.
+        # Registered before the synchronizer's own callback, so that stale messages are gone when it adds this one.
         for index, source in enumerate(filters):
             source.registerCallback(self._arrive, index)
         self._synchronizer = create(filters)
@@ -57,14 +57,14 @@ class GuardedSynchronizer:
 
     @property
     def dropped(self) -> list[int]:
-        """Messages of each filter that found no partners in time; those still waiting do not count."""
+        """Number of messages of each filter that were dropped without partners; waiting ones are not counted."""
         waiting = [len(messages) for messages in self._synchronizer.queues]
         return [n - self.paired - w for n, w in zip(self.received, waiting, strict=True)]
 
     def reset(self) -> None:
-        """Drop all waiting messages when the next one comes, for example after a jump of the clock.
+        """Drop all waiting messages when the next one arrives, for example after a jump of the clock.
 
-        Only noted here, since the caller may be inside the callback, where upstream's lock is held.
+        They are not dropped here, because the caller may be inside the callback, where upstream's lock is held.
         """
         with self._lock:
             self._reset_wanted = True
@@ -103,7 +103,7 @@ class GuardedSynchronizer:
 def _drop_future(queues: Sequence[dict], stamp_ns: int) -> None:
     """Remove the messages from before a jump back to `stamp_ns`.
 
-    Those of topics that have jumped already, which are slightly newer, stay.
+    Messages of topics that have already jumped are slightly newer than `stamp_ns` and are kept.
     """
     for waiting in queues:
         for stale_ns in [key for key in waiting if key > stamp_ns + JUMP_NS]:

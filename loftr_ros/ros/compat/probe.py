@@ -1,4 +1,4 @@
-"""Tells a working cv_bridge from a broken or a different one. Also runs as a script, in a process that may crash."""
+"""Checks that the installed cv_bridge works. Also runs as a script, because a broken one may crash the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TIMEOUT_S = 30
 
 
 def load_cv_bridge():
-    """Return the installed cv_bridge, or raise what is wrong with it."""
+    """Return the installed cv_bridge, or raise an exception that tells what is wrong with it."""
     import numpy as np
 
     module = importlib.import_module('cv_bridge')
@@ -19,12 +19,13 @@ def load_cv_bridge():
     pixel = np.array([[[10, 20, 250]]], np.uint8)
     message = module.CvBridge().cv2_to_imgmsg(pixel, 'bgr8')
     if (message.height, message.width, message.step, bytes(message.data)) != (1, 1, 3, pixel.tobytes()):
-        raise ImportError(f'it turns the bgr8 pixel (10, 20, 250) into {list(message.data)} with step {message.step}')
+        found = f'{list(message.data)} with step {message.step}'
+        raise ImportError(f'it converts the bgr8 pixel (10, 20, 250) to {found}')
     return module
 
 
 def try_in_child() -> None:
-    """Raise ImportError unless `load_cv_bridge` survives in a process of its own."""
+    """Raise ImportError unless `load_cv_bridge` succeeds in a separate process."""
     child = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ['no error message'])[-1]
