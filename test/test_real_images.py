@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
+from loftr_ros.ros.live_run import child_setup
+
 pytestmark = pytest.mark.ros
 DATA = Path(__file__).parents[2] / 'shared' / 'data'
 
@@ -36,7 +38,11 @@ def run_demo(tmp_path, folder, pairing, settings, *arguments):
         tmp_path / 'test.yaml',
     ]
     ended = subprocess.run(
-        [sys.executable, *map(str, command), *arguments], capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, command), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=child_setup(),
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (tmp_path / f'matches_{pairing}.png').is_file()

@@ -119,6 +119,11 @@ class Statistics:
         return 'dropped' in self._verdict[1]
 
 
+def status_name(node_name: str) -> str:
+    """Return the name of the status of a matcher node on /diagnostics; `node_name` is fully qualified, without /."""
+    return f'{node_name}: matching'
+
+
 def array(stamp, *statuses: DiagnosticStatus) -> DiagnosticArray:
     """Return the statuses as one message."""
     message = DiagnosticArray(status=list(statuses))

@@ -7,6 +7,7 @@ initialised, because DDS reads the environment of `isolate` only at its start.
 from __future__ import annotations
 
 import csv
+import ctypes
 import dataclasses
 import os
 import random
@@ -22,11 +23,16 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from loftr_ros.config import NODE_NAME
 from loftr_ros.errors import LoftrRosError
 from loftr_ros.msg import Matches, RelativePose
+from loftr_ros.ros.diagnostics import status_name
 
 STARTUP_S = 60.0
 """Time that a node may take to load torch and its matcher."""
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal that a process gets when its parent ends."""
 
 
 class LiveRunError(LoftrRosError):
@@ -70,6 +76,25 @@ def isolate() -> dict[str, str]:
     return environment
 
 
+def child_setup() -> Callable[[], None]:
+    """Return a `preexec_fn` with which the child can be interrupted and is killed when its parent ends (prctl(2)).
+
+    Without it, the nodes of a killed program continue and disturb later ones. Call it in the thread that starts the
+    child and lives as long: Linux sends the signal when that thread ends.
+    """
+    libc = ctypes.CDLL(None)  # before the fork, because loading a library between fork and exec is not safe
+    parent = os.getpid()
+
+    def setup() -> None:
+        # A job started in the background by a shell ignores SIGINT, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before prctl
+            os._exit(1)
+
+    return setup
+
+
 class Process:
     """A child process in a new session, so that a signal reaches all its children; its output is written to a file."""
 
@@ -83,8 +108,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # A job started in the background by a shell ignores SIGINT, and children inherit that.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                preexec_fn=child_setup(),
             )
 
     def check(self) -> None:
@@ -139,7 +163,8 @@ class Recorder:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self.recording.diagnostics = {item.key: item.value for item in status.values}
+            if status.name == status_name(NODE_NAME):  # other nodes may publish on /diagnostics too
+                self.recording.diagnostics = {item.key: item.value for item in status.values}
 
     def spin(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -205,22 +230,32 @@ def run(
 
 
 def _drain(recorder: Recorder, node: Process, timeout_s: float = STARTUP_S) -> None:
-    """Spin until the node has accounted for every set of messages; give up when nothing has changed for `timeout_s`."""
-    changed_s = time.monotonic()
-    previous = None
-    while time.monotonic() - changed_s < timeout_s:
+    """Spin until the node has accounted for every set of messages.
+
+    Raises:
+        LiveRunError: no further set was counted for `timeout_s`, or the node reports more sets than were published.
+    """
+    record = recorder.recording
+    published, counted, previous = len(record.stamps_ns), -1, None
+    counted_s = time.monotonic()
+    while time.monotonic() - counted_s < timeout_s:
         recorder.spin(2.5)  # longer than two periods of diagnostics
         node.check()
-        record = recorder.recording
-        done = sum(record.count(key) for key in ('processed', 'superseded', 'dropped'))
-        state = (done, record.count('paired'), len(record.matches))
-        if state != previous:
-            previous, changed_s = state, time.monotonic()
-        elif done == record.count('paired') > 0:
+        paired, done = record.count('paired'), sum(record.count(key) for key in ('processed', 'superseded', 'dropped'))
+        if paired > published:
+            raise LiveRunError(
+                f'{NODE_NAME} reports {paired} sets of messages, {published} were published: another node of this name '
+                f'is in domain {os.environ["ROS_DOMAIN_ID"]}; stop it and run again'
+            )
+        if done > counted:  # a larger count only: two nodes of one name would change it to and fro for ever
+            counted, counted_s = done, time.monotonic()
+        state = (done, paired, len(record.matches))
+        if state == previous and done == paired > 0:
             return
+        previous = state
     raise LiveRunError(
-        f'the node has not finished and for {timeout_s:.0f} s nothing has changed: {recorder.recording.diagnostics}; '
-        f'see {node.log}'
+        f'the node has not finished and has counted no further set for {timeout_s:.0f} s: {record.diagnostics}; see '
+        f'{node.log}'
     )
 
 

@@ -108,7 +108,7 @@ class MatcherNode(Node):
         waiting_for = self._inputs.waiting_for()
         if waiting_for:
             self.get_logger().warning(waiting_for, throttle_duration_sec=30.0)
-        name = f'{self.get_fully_qualified_name()[1:]}: matching'
+        name = diagnostics.status_name(self.get_fully_qualified_name()[1:])
         status = self.statistics.status(name, self._inputs.received, waiting_for, self._inputs.clock_fault())
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), status))
 
