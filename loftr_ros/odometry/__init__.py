@@ -1,1 +1,1 @@
-"""Sets of frames in, matches and motion out: the front end, its keyframe and the order of stamps."""
+"""The front end, which computes matches and motion of sets of frames, with its keyframe and the order of stamps."""

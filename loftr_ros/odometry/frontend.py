@@ -1,4 +1,4 @@
-"""The front end: sets of frames in, matches and relative pose out, with the choice of image 0. Free of ROS."""
+"""The front end: it chooses image 0 and computes matches and relative pose of sets of frames, without ROS."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FrontEnd:
     Sets of frames are numbered from 0 in the order of processing. The features of each image are extracted once.
 
     Args:
-        on_restart: is called with the reason when the front end starts again with a new keyframe because time jumped.
+        on_restart: called with the reason when the front end starts again with a new keyframe because time jumped.
     """
 
     def __init__(self, matcher: Matcher, config: Config, on_restart: Callable[[str], None] | None = None):
@@ -81,25 +81,25 @@ class FrontEnd:
             self._keyframe = None
 
     def restart(self, reason: str) -> None:
-        """Forget keyframe and stamps, for example when the clock jumped. Numbers continue, so that ids stay unique."""
+        """Drop keyframe and stamps, for example when the clock jumped. Numbers continue, so that ids stay unique."""
         self._stamps.reset()
-        self._forget_keyframe(reason)
+        self._drop_keyframe(reason)
 
     def process(self, frames: FrameSet) -> PairResult | None:
         """Match the images of a stereo pair, or the image of one camera with the keyframe.
 
-        The first frame of one camera becomes the keyframe and gives None.
+        Return None for the first frame of one camera, which becomes the keyframe.
 
         Raises:
             InputError: the stamp is not newer than the last one; the frame is ignored.
         """
         jump = self._stamps.accept(frames.stamp_ns)
         if jump:
-            self._forget_keyframe(jump)
+            self._drop_keyframe(jump)
         current = self._extract(frames)
         return self._match_stereo(current) if frames.is_stereo else self._match_with_keyframe(current)
 
-    def _forget_keyframe(self, reason: str) -> None:
+    def _drop_keyframe(self, reason: str) -> None:
         self._keyframe = None
         self._on_restart(reason)
 

@@ -1,7 +1,7 @@
 """The keyframe: the set of frames that later ones are matched with, and when it must be replaced.
 
-The same for all rigs: a keyframe has the features of all its images, so that a stereo rig can match the left image of a
-later set with the left image of the keyframe.
+A keyframe has the features of all its images, so that a stereo rig can match the left image of a later set with the
+left image of the keyframe.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from loftr_ros.matchers.base import Features
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameFeatures:
-    """A set of frames and what a matcher extracted from each of its images.
+    """A set of frames with the features of its images.
 
     Args:
         frames: the images.
         features: of each image of `frames`.
-        number: how many sets came before this one.
+        number: number of sets before this one.
         extract_s: time of the extraction [s].
     """
 
@@ -31,9 +31,9 @@ class FrameFeatures:
 
 
 class Keyframe:
-    """A set of frames as image 0 of later pairs, with a record of what these pairs gave.
+    """A set of frames whose first image is image 0 of later pairs, with a record of the results of these pairs.
 
-    `features0` are those of its first image. The matcher may replace them after each pair
+    `features0` are the features of its first image. The matcher may replace them after each pair
     (`Matcher.keep_points`).
     """
 

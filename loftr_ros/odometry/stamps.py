@@ -5,7 +5,7 @@ from __future__ import annotations
 from loftr_ros.errors import InputError
 
 JUMP_NS = 500_000_000
-"""Two messages of a topic in a row with stamps older than its newest stamp by more than this [ns]: time jumped back.
+"""Time jumped back if two messages of a topic in a row are older than its newest stamp by more than this [ns].
 
 A single such message is late, and so is every message that is older by less.
 """
@@ -36,18 +36,18 @@ class JumpWatch:
 
 
 class StampPolicy:
-    """Lets frames pass in the order of their stamps, and detects that time starts again."""
+    """Accepts frames in the order of their stamps, and detects that time starts again."""
 
     def __init__(self):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all stamps: the next frame passes whatever its stamp is."""
+        """Forget all stamps: the next frame is accepted whatever its stamp is."""
         self._last_ns: int | None = None
         self._jumps = JumpWatch()
 
     def accept(self, stamp_ns: int) -> str:
-        """Take the stamp of the next frame; return why the motion must start again, or an empty text.
+        """Check the stamp of the next frame; return the reason if the motion must start again, or an empty text.
 
         Raises:
             InputError: the frame is late or repeated and must be dropped.
@@ -57,7 +57,7 @@ class StampPolicy:
         if not went_back and last_ns is not None and stamp_ns <= last_ns:
             raise InputError(
                 f'its stamp {stamp_ns} is not newer than {last_ns}, the last one processed; send frames in the order '
-                'of their stamps, each with a stamp of its own'
+                'of their stamps, each with a different stamp'
             )
         self._last_ns = stamp_ns
         return f'stamps went back by {(last_ns - stamp_ns) / 1e9:.3f} s' if went_back else ''
