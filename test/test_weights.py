@@ -405,7 +405,7 @@ def test_list_names_every_entry_and_where_it_is(cache, capsys):
     assert main(['weights', 'list']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(any(line.startswith(f'{name} ') for line in lines) for name in CHECKPOINTS)
-    assert next(line for line in lines if line.startswith('outdoor_ds ')).split()[2] == 'here'
+    assert next(line for line in lines if line.startswith('outdoor_ds ')).split()[2] == 'present'
 
 
 def test_get_without_accepting_a_non_commercial_licence_downloads_nothing(cache, capsys):

@@ -1,7 +1,7 @@
-"""Play a sequence as a camera driver would, run the node on it over DDS, and compare what it says with the truth.
+"""Play a sequence as a camera driver does, run the node on it over DDS, and compare its poses with the ground truth.
 
-Without --source it renders a robot's drive through a furnished room. Driver, node and this recorder are three
-processes. Ends with status 1 when the errors exceed the bounds that it prints.
+Without --source it renders a robot's drive through a furnished room. Driver, node and recorder are three processes. The
+exit status is 1 if the errors exceed the bounds, which are then printed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PRESETS = {'stereo': 'config/stereo.yaml', 'temporal': 'config/mono.yaml'}
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a run must reach."""
+    """Bounds that a run must satisfy: largest median errors, least share of pairs with a pose and number of pairs."""
 
     rotation_deg: float = 0.3
     translation_deg: float = 3.0
@@ -28,7 +28,7 @@ class Bounds:
     min_pairs: int = 5
 
     def violations(self, row: dict) -> list[str]:
-        """Return what `row` falls short of, in words."""
+        """Return a text for each bound that `row` does not satisfy."""
         checks = (
             (row['pairs'] < self.min_pairs, f'{row["pairs"]} pairs, needed {self.min_pairs}'),
             (row['poses'] < self.pose_share * row['pairs'], f'{row["poses"]} poses of {row["pairs"]} pairs'),
@@ -43,7 +43,7 @@ def add_arguments(parser) -> None:
     bounds = Bounds()
     parser.add_argument('--output', type=Path, default=Path('demo'), help='folder for picture, plot and table')
     parser.add_argument('--source', type=Path, help='sequence with ground truth, instead of the rendered drive')
-    parser.add_argument('--pairing', nargs='+', choices=tuple(PRESETS), help='default: all that the sequence allows')
+    parser.add_argument('--pairing', nargs='+', choices=tuple(PRESETS), help='default: all that the sequence supports')
     parser.add_argument('--frames', type=int, default=40, help='length of the rendered drive')
     parser.add_argument('--seed', type=int, default=0, help='seed of the rendered drive')
     parser.add_argument('--rate', type=float, default=2.0, help='images a second')
@@ -95,10 +95,10 @@ def _sequence(options):
 
 @contextlib.contextmanager
 def _progress(text: str, total: int):
-    """Show a progress bar and give a function that takes how many are done."""
+    """Show a progress bar and return a function to call with the number of frames done."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=text, unit='frame', disable=None) as bar:  # silent where no terminal is
+    with tqdm(total=total, desc=text, unit='frame', disable=None) as bar:  # None: no bar without a terminal
         yield lambda done: bar.update(done - bar.n)
 
 
@@ -107,8 +107,8 @@ class Evaluation:
     """A recording compared with the truth.
 
     Args:
-        row: the line of the table.
-        pairs: (index0, index1, RelativePose message) of every pose.
+        row: the row of the table.
+        pairs: (index0, index1, estimated pose, true (4, 4) cam1_from_cam0) for every pose.
     """
 
     row: dict
@@ -185,16 +185,17 @@ def _write_pictures(folder: Path, sequence, recording, evaluation: Evaluation) -
 
 
 def chain(sequence, pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Return estimated and true (N, 4, 4) world_from_cam of the frames that relative poses reach.
+    """Return estimated and true (N, 4, 4) world_from_cam of the frames that are connected by relative poses.
 
-    One camera gives no length, so each translation takes its length from the truth; rotation and direction are ours.
+    One camera does not measure the length of a translation, so it is taken from the ground truth; rotation and
+    direction are estimated.
     """
     first = pairs[0][0]
     world_from_cam = {first: sequence.world_from_cam0[first]}
     for index0, index1, pose, truth in pairs:
         cam1_from_cam0 = pose.cam1_from_cam0.copy()
         cam1_from_cam0[:3, 3] *= np.linalg.norm(truth[:3, 3]) if pose.has_translation else 0.0
-        # A keyframe that no pose reached (a failure before it) restarts at its true place.
+        # A keyframe without a pose (the pair before it failed) starts at its true pose.
         start = world_from_cam.setdefault(index0, sequence.world_from_cam0[index0])
         world_from_cam[index1] = start @ np.linalg.inv(cam1_from_cam0)
     indices = sorted(world_from_cam)

@@ -1,4 +1,4 @@
-"""Say what is installed and works, what is missing, and how to get it."""
+"""List what is installed and works, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> int:
-    """Print the report; 1 when something that the node needs is missing."""
+    """Print the report; return 1 if something that the node needs is missing."""
     from loftr_ros.config import Config, flatten
 
     print(f'python        {platform.python_version()} at {sys.executable}')
@@ -39,7 +39,7 @@ def run(options) -> int:
     _report_device()
     missing.append(not _report_ros())
     print(f'settings      {len(flatten(Config()))}, see `loftr_ros parameters`')
-    print('all that the node needs is here' if not any(missing) else 'the node cannot run yet: see MISSING above')
+    print('the node can run' if not any(missing) else 'the node cannot run yet: see MISSING above')
     return int(any(missing))
 
 
@@ -47,7 +47,7 @@ def _report_package(module: str, distribution: str, oldest: str, purpose: str, n
     word = 'MISSING' if needed else 'absent'
     try:
         version = getattr(import_module(module), '__version__', None) or metadata.version(distribution)
-    except Exception as error:  # a broken build raises anything at import
+    except Exception as error:  # importing a broken build may raise anything
         reason = '' if isinstance(error, ModuleNotFoundError) else f' ({type(error).__name__}: {error})'
         print(f'{module:<13} {word}: for {purpose}; {remedy}{reason}')
         return not needed
@@ -87,7 +87,7 @@ def _report_ros() -> bool:
     try:
         report = import_module('loftr_ros.ros.report')
     except ImportError as error:
-        print(f'ROS           not looked into before the packages above are there ({error})')
+        print(f'ROS           not checked: install the packages above first ({error})')
         return False
     for line in report.describe():
         print(line)

@@ -1,4 +1,4 @@
-"""Measure matchers on a sequence with true poses, beside SIFT and ORB on the same frames.
+"""Compare matchers with SIFT and ORB on the frames of a sequence with true poses.
 
 SEQUENCE is a folder with true poses and calibrations that `loftr_ros play` can open: KITTI odometry, EuRoC,
 TartanAir, TUM RGB-D, ScanNet, a COLMAP text model, or the output of `loftr_ros demo`.
@@ -36,8 +36,10 @@ def add_arguments(parser) -> None:
         help='names of matcher.name, NAME:WEIGHTS, sift, orb; sift+lk, orb+lk: refined by Lucas-Kanade, as the others',
     )
     parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
-    parser.add_argument('--max-pairs', type=int, default=0, help='stop after so many pairs; 0 = all')
-    parser.add_argument('-o', '--output', type=Path, metavar='CSV', help='write a line for each pair and matcher here')
+    parser.add_argument('--max-pairs', type=int, default=0, help='largest number of pairs; 0: all')
+    parser.add_argument(
+        '-o', '--output', type=Path, metavar='CSV', help='write a line for each pair and matcher to this file'
+    )
     add_config_arguments(parser)
 
 

@@ -38,7 +38,7 @@ def run(options) -> None:
     writers = {'.png': write_picture, '.jpg': write_picture, '.npz': write_arrays, '.csv': write_table}
     if options.output and options.output.suffix not in writers:
         raise InputError(f'output {options.output} must end in one of {", ".join(writers)}')
-    levels = Levels()  # of both: where they are of one camera, their grey values compare
+    levels = Levels()  # one for both, so that the grey values of two images of one camera stay comparable
     images = [read_image(file, levels) for file in (options.image0, options.image1)]
     config = read_config(options).matcher
     for line in prepare_process(config.keep_memory):

@@ -1,4 +1,4 @@
-"""Train a network on photographs, panoramas, rendered scenes or depth; the same command resumes a stopped run.
+"""Train a network on photographs, panoramas, rendered scenes or images with depth; run again, it resumes.
 
 The file contains `name`, `network` (`matcher` and arguments of the network's constructor) and settings of
 loftr_ros/training/settings.py; config/train/ has examples. Several GPUs:

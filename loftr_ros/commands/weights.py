@@ -1,4 +1,4 @@
-"""List the known weights, download them, check a file, convert a file to safetensors that say what they are."""
+"""List the known weights, download them, check a file, or convert a file to safetensors with a description."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ WHAT = 'a name of `weights list`, a path, or NAME=PATH: your own file for the ne
 
 def add_arguments(parser) -> None:
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
-    actions.add_parser('list', help='what there is, where it lies, its licence')
+    actions.add_parser('list', help='list the known weights, whether their files are present, and their licences')
     get = actions.add_parser('get', help='download into the cache ($LOFTR_ROS_CACHE, else ~/.cache/loftr_ros)')
     get.add_argument('name', help='a name of `weights list`')
     get.add_argument('--folder', type=Path, help='download into this folder instead')
     get.add_argument('--accept-license', action='store_true', help='also when the licence forbids commercial use')
     check = actions.add_parser('check', help='read a file, compare its hash, load it into its network')
     check.add_argument('weights', help=WHAT)
-    convert = actions.add_parser('convert', help='write a safetensors file that needs no name')
+    convert = actions.add_parser('convert', help='write a safetensors file that can be used by its path alone')
     convert.add_argument('source', metavar='IN', help=WHAT)
     convert.add_argument('target', metavar='OUT', type=Path, help='file to write, ends in .safetensors')
 
@@ -33,7 +33,7 @@ def list_weights(_options) -> None:
 
     width = max(map(len, CHECKPOINTS))
     for entry in CHECKPOINTS.values():
-        state = 'here' if file_of(entry).is_file() else 'can be got' if entry.url else 'by hand'
+        state = 'present' if file_of(entry).is_file() else 'download' if entry.url else 'manual'
         print(f'{entry.name:<{width}}  {entry.matcher:<15}  {state:<10}  {entry.licence}')
         print(f'{"":<{width}}  {entry.note}' + ('' if entry.url else f'; {entry.page}'))
     print(f'cache: {cache_folder()}; the first entry of a matcher is its default')
@@ -56,7 +56,7 @@ def get_weights(options) -> None:
             bar.update(0)
 
         path = download(entry, options.folder, progress)
-    print(f'{path}: {"sha256 as in the table" if entry.sha256 else "whole, but no published hash to compare with"}')
+    print(f'{path}: {"sha256 as published" if entry.sha256 else "complete, but there is no published sha256"}')
 
 
 def check_weights(options) -> None:
@@ -68,7 +68,7 @@ def check_weights(options) -> None:
     entry, path = identify(options.weights)
     state = load_state(path)
     digest = sha256_of(path)
-    agrees = 'as in the table' if digest == entry.sha256 else 'not in the table: your own file'
+    agrees = 'as published' if digest == entry.sha256 else 'not a published file: your own'
     numbers = sum(tensor.numel() for tensor in state.values())
     print(f'{path}: {entry.name} for {entry.matcher}, licence {entry.licence}')
     print(f'sha256 {digest}, {agrees}')
@@ -78,7 +78,7 @@ def check_weights(options) -> None:
         load_into(build_network(entry), state, path)
         print('fits the network, every tensor')
     else:
-        print(f'not tried: this version has no network for {entry.matcher}')
+        print(f'not loaded: this version has no network for {entry.matcher}')
 
 
 def convert_weights(options) -> None:
