@@ -1,7 +1,7 @@
 """Torch modules: tensors in, named tuples of tensors out. No files, no numpy, no configuration.
 
-`NETWORKS` is the one table of networks. Weights, matchers, export and training consult it,
-so a new network is added here and in no other place. torch is imported only when a network is made.
+`NETWORKS` is the table of all networks. Weights, matchers, export and training use it. A new network is added here
+only. torch is imported only when a network is made.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class NetworkEntry:
     """One network.
 
     Args:
-        network: 'module:class' of a torch module; of a MatchingNetwork (base.py) if it matches images by itself.
+        network: 'module:class' of a torch module. Without a detector: a MatchingNetwork (base.py).
         mark: name of a tensor that only the weights of this network have.
         parts: name -> 'module:class' of the parts for other engines and ONNX files (parts.py).
-        matcher: `matcher.name` that takes its weights, where that is another name than the network's.
-        setting: what takes its weights, a name of MatcherConfig.
+        matcher: `matcher.name` that uses its weights, if it differs from the name of the network.
+        setting: name of the setting of MatcherConfig that selects its weights.
     """
 
     network: str
@@ -70,11 +70,11 @@ NETWORKS = {
         setting='gcm.descriptor',
     ),
 }
-"""By the name that `weights.Checkpoint.matcher` uses."""
+"""Keys are the names in `weights.Checkpoint.matcher`."""
 
 
 def network_entry(name: str) -> NetworkEntry:
-    """Return the entry of a network, or raise ConfigError with the names of all."""
+    """Return the entry of a network, or raise ConfigError with all names."""
     if name not in NETWORKS:
         raise ConfigError(f'there is no network {name!r}; networks are {", ".join(NETWORKS)}')
     return NETWORKS[name]
@@ -85,7 +85,7 @@ def create_network(name: str, settings: Mapping) -> nn.Module:
 
     Raises:
         ConfigError: no network has that name.
-        TypeError: the constructor does not know one of the settings.
+        TypeError: the constructor does not have one of the settings.
     """
     return _load(network_entry(name).network)(**settings)
 

@@ -1,4 +1,4 @@
-"""What every network that matches images has in common: its methods, and the matches that it returns."""
+"""The interface of all networks that match images, and the matches that they return."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class NetworkMatches(NamedTuple):
     """M matches of a batch of image pairs; sorted by pair, then by index0.
 
-    A place is what the network matches first: a coarse cell (number row * columns + column) or a keypoint.
+    A place is a coarse cell (number row * columns + column) or a keypoint: what the network matches first.
     """
 
     batch_index: Tensor  # (M,) int64, which pair of the batch
@@ -26,18 +26,18 @@ class NetworkMatches(NamedTuple):
 class MatchingNetwork(nn.Module):
     """A network in two steps: `extract` once for each image, `match` once for each pair.
 
-    Images are (B, 1, H, W), grey in [0, 1], the centre of the top-left pixel at (0, 0). Features are a named tuple of
-    the network's own, a batch of one image size.
+    Images are (B, 1, H, W), grey in [0, 1], the centre of the top-left pixel at (0, 0). Each network defines its
+    features as a named tuple, for a batch of images of one size.
     """
 
     side_multiple: int
     """Both sides of an image must be multiples of this [px]."""
 
     supervision: ClassVar[str]
-    """Which kind of ground truth and loss trains it, a key of `training.step.STEPS`."""
+    """Kind of ground truth and loss for training, a key of `training.steps.STEPS`."""
 
     def extract(self, image: Tensor, mask: Tensor | None = None) -> Any:
-        """Return all that depends on this image alone.
+        """Return the features that depend on this image only.
 
         Args:
             image: (B, 1, H, W).
@@ -51,9 +51,9 @@ class MatchingNetwork(nn.Module):
         """Return the matches of image pairs; row b of features0 belongs to row b of features1.
 
         Args:
-            threshold: matches have a larger confidence.
-            border: coarse cells along each side of both images that match nothing.
-            max_matches: only so many of each pair are refined and returned, the most confident; 0 = all.
+            threshold: only matches with a larger confidence are returned.
+            border: number of coarse cells along each side of both images that are not matched.
+            max_matches: largest number of matches of a pair; only the most confident are refined and returned. 0 = all.
         """
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class MatchingNetwork(nn.Module):
     def training_output(
         self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
     ) -> Any:
-        """Return what the losses need, differentiable, refined at true matches.
+        """Return the differentiable input of the losses, refined at true matches.
 
         Args:
             image0, image1: (B, 1, H, W) of one size each.
@@ -75,12 +75,12 @@ class MatchingNetwork(nn.Module):
     def prepare_for_inference(
         self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
     ) -> MatchingNetwork:
-        """Fuse layers for good, move to a device and a number format, all in place; return self.
+        """Fuse layers permanently, convert to a device and a number format, all in place; return self.
 
-        The state dict has other names afterwards: load weights before.
+        This changes the names in the state dict: load weights before.
 
         Args:
-            plain: use only layers that other engines than torch know and run fast.
+            plain: use only layers that engines other than torch support and run fast.
         """
         raise NotImplementedError
 
@@ -89,11 +89,11 @@ class MatchingNetwork(nn.Module):
         return self.match(self.extract(image0, mask0), self.extract(image1, mask1), threshold, border)
 
     def point_ids(self, features0: Any, matches: NetworkMatches) -> Tensor:
-        """Return numbers (M,) int64 of the points in image 0, the same for the same point."""
+        """Return (M,) int64 numbers that identify the points in image 0 across matches with several images 1."""
         return matches.index0
 
     def keep_points(self, features0: Any, point_ids: Tensor) -> Any:
-        """Return features of image 0 of which these points (N,) stay where they are in every later match."""
+        """Return features of image 0 with which these points (N,) keep their position in every later match."""
         return features0
 
 

@@ -1,8 +1,8 @@
 """Coarse matching of two sets of features (LoFTR, section 3.3) without an L x S matrix in memory.
 
-Similarities are computed in blocks of rows of image 0. All that a match needs are sums over rows and columns and
-maxima of rows and columns. Those of a row are complete within its block, those of a column run on from block to block.
-Similarities are float32 whatever the features are: a confidence is the exponential of a difference of large numbers.
+Similarities are computed in blocks of rows of image 0. A match depends only on sums and maxima of rows and columns.
+Those of a row are complete after its block; those of a column are accumulated over all blocks.
+Similarities are float32 for features of any type: a confidence is the exponential of a difference of large numbers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_r
 from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
 
 MASKED = -1e9
-"""Similarity of a pair with a padded cell: finite, a row that is masked as a whole must not become NaN."""
+"""Similarity of a pair with a padded cell. It is finite, so that a completely masked row does not become NaN."""
 
 SPARSE_THRESHOLD = 0.02
-"""From this confidence on at most 1 / 0.02 = 50 columns of a row can be matches, and one pass collects them."""
+"""With this threshold or a larger one at most 1 / 0.02 = 50 columns of a row can match: one pass collects them."""
 
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
-"""Similarities in a block: 4 MiB stay in the CPU's cache; a GPU wants few launches and has room for 256 MiB."""
+"""Similarities in a block: 4 MiB fit into the cache of a CPU; a GPU is faster with fewer, larger blocks."""
 
 
 class CoarseMatches(NamedTuple):
@@ -38,7 +38,7 @@ class CoarseMatches(NamedTuple):
 
 
 class CoarseMatching(nn.Module):
-    """LoFTR's settings of this file, and its learnt dustbin.
+    """Coarse matching with the settings of a network, and the learned score of the dustbin.
 
     Args:
         match_type: 'dual_softmax', with `temperature`, or 'optimal_transport', with `sinkhorn_iterations` and
@@ -63,25 +63,25 @@ class CoarseMatching(nn.Module):
         )  # fmt: skip
 
     def log_confidence(self, tokens0, tokens1, mask0=None, mask1=None) -> Tensor:
-        """Return the dense log P, differentiable: (B, L, S); with dustbins (B, L + 1, S + 1), these last."""
+        """Return the dense, differentiable log P (B, L, S), or (B, L + 1, S + 1) with the dustbins last."""
         similarity = self._similarity(tokens0, tokens1, mask0, mask1)
         if self.match_type == 'dual_softmax':
             return log_dual_softmax(similarity)
         return log_optimal_transport(dense_similarity(similarity), self.bin_score, self.sinkhorn_iterations)
 
     def _similarity(self, tokens0, tokens1, mask0, mask1) -> Similarity:
-        # Optimal transport has no temperature: the dustbin's score is learnt at the scale of the similarities.
+        # Optimal transport has no temperature: the score of the dustbin is learned at the scale of the similarities.
         temperature = self.temperature if self.match_type == 'dual_softmax' else 1.0
         return Similarity(tokens0, tokens1, temperature, mask0, mask1)
 
 
 class Similarity:
-    """Scaled inner products of two sets of features, made block by block.
+    """Scaled inner products of two sets of features, computed block by block.
 
     Args:
         features0, features1: (B, L, C) and (B, S, C).
         temperature: the similarity is <f0, f1> / (C * temperature).
-        valid0, valid1: (B, L) and (B, S) bool, False for padding; None when all cells are image.
+        valid0, valid1: (B, L) and (B, S) bool, False for padding; None without padding.
         block_elements: similarities in one block; None chooses by device.
     """
 
@@ -100,7 +100,7 @@ class Similarity:
         return self.features0.new_full(shape, value)
 
     def is_small(self) -> bool:
-        """Return whether the exponential of every similarity is an ordinary number."""
+        """Return whether the exponential of every similarity is in the range of float32."""
         return are_small(self.features0, self.columns1.transpose(1, 2))
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -119,12 +119,12 @@ class RunningLogSumExp:
     """log sum exp over rows that arrive in blocks (B, rows, S), by the running maximum and the sum relative to it."""
 
     def __init__(self, first: Tensor):
-        """`first`: (B, S), the values of a row to begin with; -inf for none."""
+        """`first`: (B, S), values of an initial row; -inf without one."""
         self.maximum = first
         self.total = torch.isfinite(first).to(first.dtype)
 
     def add_(self, block: Tensor) -> None:
-        """Take in `block`, which is overwritten."""
+        """Add `block`, which is overwritten."""
         maximum = torch.maximum(self.maximum, block.amax(1))
         self.total = self.total * (self.maximum - maximum).exp() + block.sub_(maximum[:, None]).exp_().sum(1)
         self.maximum = maximum
@@ -139,20 +139,20 @@ def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None,
 
     Args:
         threshold: a match has P > threshold.
-        eligible0, eligible1: (B, L) and (B, S) bool, cells that may be matched (`away_from_border`). All the other
-            cells still compete for their neighbours.
+        eligible0, eligible1: (B, L) and (B, S) bool, cells that may be matched (`away_from_border`). The other cells
+            still compete as neighbours.
     """
     sparse = threshold >= SPARSE_THRESHOLD
     log_rows = similarity.new_full((similarity.batch, similarity.rows), 0.0)
     sums = ColumnSums()
-    small = sparse and similarity.is_small()  # a masked row, which has the sum 0 then, is no candidate
+    small = sparse and similarity.is_small()  # the sum of a masked row is 0: it is not a candidate
     found = []
     for rows, block in similarity.blocks():
         reference, total = exponentiate_rows_(block, small)
         log_rows[:, rows] = reference + total.log()
         sums.add(reference, block)
-        if sparse:  # P is never above the soft-max of the row: nothing else can be a match or beat one
-            least = (threshold * (1 - 1e-4)) * total  # rounding must lose none
+        if sparse:  # P is at most the soft-max of the row: no other entry can be a match or exceed one
+            least = (threshold * (1 - 1e-4)) * total  # tolerance for rounding
             batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
             exponential = block[batch_index, row, column]
             kept = exponential > least[batch_index, row]
@@ -170,22 +170,22 @@ def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None,
 
 
 def _fold(block: Tensor) -> Tensor:
-    """Return (B, R, S / n) with the largest of every n columns, S / n apart; n is up to 8.
+    """Return (B, R, S / n), the maximum of each group of n columns at distance S / n; n is up to 8.
 
-    Looking for the few large values in this is much faster than in all of `block` (B, R, S).
+    The few large values are found much faster in this than in all of `block` (B, R, S).
     """
     return block.unflatten(2, (math.gcd(block.shape[2], 8), -1)).amax(2)
 
 
 def _unfold(chosen: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pair, row and column, each (N,), of all that the True of `chosen` (B, R, columns / n) stand for."""
+    """Return pair, row and column (N,) of all elements of the groups that are True in `chosen` (B, R, columns / n)."""
     batch_index, row, place = (index[:, None] for index in chosen.nonzero().unbind(1))
     column = place + torch.arange(0, columns, chosen.shape[2], device=chosen.device)
     return batch_index.expand_as(column).flatten(), row.expand_as(column).flatten(), column.flatten()
 
 
 def _log_columns(similarity: Similarity) -> Tensor:
-    """Return the log-sum-exp of every column (B, S), whatever the range of the similarities."""
+    """Return the log-sum-exp of every column (B, S), for similarities of any range."""
     columns = RunningLogSumExp(similarity.new_full((similarity.batch, similarity.columns), -math.inf))
     for _, block in similarity.blocks():
         columns.add_(block)
@@ -204,11 +204,12 @@ def match_optimal_transport(
 ) -> CoarseMatches:
     """Return mutual nearest neighbours in the optimal partial assignment (sinkhorn.py) with P > threshold.
 
-    Similarities are made anew in each iteration; u of a block's rows is complete at once, v runs on.
+    Similarities are computed again in each iteration. u is complete for the rows of a block; v is accumulated over
+    blocks.
 
     Args:
-        bin_score: () learnt score of the dustbin.
-        dustbin_prefilter: leave out rows and columns that prefer the dustbin to every cell, before neighbours compete.
+        bin_score: () learned score of the dustbin.
+        dustbin_prefilter: first remove rows and columns whose probability is largest at the dustbin.
     """
     rows_total, columns_total = similarity.rows, similarity.columns
     bin_score = bin_score.float()
@@ -247,7 +248,7 @@ def match_raw_similarity(similarity: Similarity, threshold: float, eligible0=Non
 
 
 def most_confident(matches: CoarseMatches, count: int) -> CoarseMatches:
-    """Return the `count` most confident matches of every pair, in their order; 0 = all."""
+    """Return the `count` most confident matches of every pair, in the same order; 0 = all."""
     if not count:
         return matches
     order = torch.argsort(matches.confidence, descending=True, stable=True)
@@ -273,7 +274,7 @@ def away_from_border(batch: int, height: int, width: int, border: int, mask: Ten
     """Return (B, H * W) bool, False for cells within `border` cells of the image's edge.
 
     Args:
-        mask: (B, H, W) bool, False for padding below and right of the image, whose edge is then that of the True
+        mask: (B, H, W) bool, False for padding below and right of the image; the edge is then that of the True
             rectangle; None without padding.
     """
     y = torch.arange(height, device=device)[:, None]
@@ -289,7 +290,7 @@ def away_from_border(batch: int, height: int, width: int, border: int, mask: Ten
 
 
 def _mutual_maxima(similarity: Similarity, scale: float, row_bias: Tensor, column_bias: Tensor):
-    """Return maximum, its column and whether it is its column's maximum too, (B, L) each, of a row of log P.
+    """Return maximum, its column and whether it is also the maximum of its column, (B, L) each, for the rows of log P.
 
     log P = scale * similarity + row_bias (B, L) + column_bias (B, S).
     """
@@ -344,7 +345,7 @@ def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
 
 
 def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligible1) -> CoarseMatches:
-    """Return the matches between cells that are image and may be matched."""
+    """Return the matches between cells that may be matched and are not padding."""
     keep = torch.ones_like(matches.batch_index, dtype=torch.bool)
     for cells0 in (similarity.valid0, eligible0):
         if cells0 is not None:

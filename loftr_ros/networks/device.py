@@ -1,4 +1,4 @@
-"""On which device torch computes: the one place that decides."""
+"""Selection of the device on which torch computes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Efficient LoFTR (arXiv 2403.04765): semi-dense matching by aggregated attention and two-stage refinement.
 
-Coordinates: pixels (x, y) with the centre of the top-left pixel at (0, 0). Cell (i, j) of the coarse map stands for the
-place (8 i, 8 j), where its receptive field is centred, and its window for the 8 x 8 pixels from -4 to +3 around it. The
-official code adds 0.5 to these coordinates, which then count from the corner of the top-left pixel.
+Coordinates: pixels (x, y) with the centre of the top-left pixel at (0, 0). The position of cell (i, j) of the coarse
+map is (8 i, 8 j), the centre of its receptive field. Its window contains the 8 x 8 pixels from -4 to +3 around this
+position. The official code adds 0.5 to these coordinates, so that its origin is the corner of the top-left pixel.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ CELL = 8
 """Side of a coarse cell and of its window [px]."""
 
 ROTARY_TRAINED_PX = 832
-"""Longest side of the official training images; positions in longer images are squeezed to it."""
+"""Longest side of the official training images; positions in longer images are scaled to it."""
 
 MATCHES_AT_ONCE = {'cpu': 256, 'cuda': 4096}
-"""Matches refined together, so that memory does not grow with their number; a GPU wants few launches and few waits."""
+"""Matches refined together, so that memory does not grow with their number. A GPU is faster with few launches."""
 
 
 class EfficientLoftrFeatures(NamedTuple):
-    """What depends on one image (or a batch of images of one size) alone."""
+    """Features that depend on one image only; also of a batch of images of one size."""
 
     coarse: Tensor  # (B, H / 8, W / 8, C3), after the first self-attention
     maps: StageMaps  # of the backbone
-    mask: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None when all is image
+    mask: Tensor | None = None  # (B, H / 8, W / 8) bool, False for padding; None without padding
     # (B, H W / 64) int64 pixel of each cell's window that a match as image 0 must take, -1 where free; None: all free
     fixed: Tensor | None = None
 
     def fix(self, x: Tensor, y: Tensor) -> EfficientLoftrFeatures:
-        """Return features of which the pixels x, y (N,) int64 of one image are fixed, beside those that are already."""
+        """Return features in which also the pixels x, y (N,) int64 of one image are fixed."""
         batch, rows, columns = self.coarse.shape[:3]
         device = self.coarse.device
         free = torch.full((batch, rows * columns), -1, device=device)
         fixed = free if self.fixed is None else self.fixed.clone()
-        x, y = x.to(device) + CELL // 2, y.to(device) + CELL // 2  # windows begin half a cell before their cell
+        x, y = x.to(device) + CELL // 2, y.to(device) + CELL // 2  # a window begins half a cell before its cell
         fixed[:, y // CELL * columns + x // CELL] = y % CELL * CELL + x % CELL
         return self._replace(fixed=fixed)
 
 
 class EfficientLoftrTraining(NamedTuple):
-    """What the losses of section 3.4 need; M are the coarse cells that the caller chose."""
+    """Input of the losses of section 3.4; M is the number of coarse matches that the caller chose."""
 
     coarse_log_confidence: Tensor  # (B, L0, L1) log of the dual soft-max
     pixel_log_confidence: Tensor  # (M, 64, 64) log of the dual soft-max of stage 1
@@ -74,11 +74,11 @@ class EfficientLoFTR(MatchingNetwork):
         blocks: RepVGG blocks at 1/2, 1/4 and 1/8.
         layers: pairs of a self- and a cross-attention layer.
         heads: attention heads; the channels at 1/8 must be a multiple of it and of 4.
-        aggregation: side of the squares of coarse cells that attention sees as one token.
+        aggregation: side of the squares of coarse cells that attention combines into one token.
         temperature: of the coarse dual soft-max.
-        mode: 'full', or 'optimized' without soft-max at inference. The similarity s has no bound then, and the
-            confidence is s / (s + 100): the official threshold of 25 is 0.2.
-        subpixel_channels: last channels of the fine features, kept for stage 2.
+        mode: 'full', or 'optimized' without soft-max at inference. The similarity s is then unbounded and the
+            confidence is s / (s + 100): the official threshold of 25 becomes 0.2.
+        subpixel_channels: number of channels of the fine features for stage 2, the last ones.
         subpixel_temperature: of the 3x3 heat map.
         subpixel_offset: see TwoStageRefinement; -1 for the official weights.
         rotary_trained_px: longest side of the training images.
@@ -114,8 +114,8 @@ class EfficientLoFTR(MatchingNetwork):
     def extract(self, image: Tensor, mask: Tensor | None = None) -> EfficientLoftrFeatures:
         """Return the features of `image` (B, 1, H, W) in [0, 1], H and W multiples of `side_multiple` (32).
 
-        Where `mask` (B, H, W) bool is False, cells match nothing and the border is counted from them; attention sees
-        them as a piece of dark image.
+        Where `mask` (B, H, W) bool is False, cells are not matched and the border begins there. Attention treats them
+        as a dark part of the image.
         """
         if image.dim() != 4 or image.shape[1] != 1 or any(side % self.side_multiple for side in image.shape[2:]):
             raise InputError(
@@ -151,27 +151,29 @@ class EfficientLoFTR(MatchingNetwork):
         return self.loftr_coarse(features0.coarse, features1.coarse)
 
     def point_ids(self, features0: EfficientLoftrFeatures, matches: NetworkMatches) -> Tensor:
-        """Return the number of each point's pixel: which of the 64 pixels of a cell is matched depends on image 1."""
+        """Return the number of each point's pixel, because the matched pixel of a cell depends on image 1."""
         x, y = matches.keypoints0.long().unbind(1)
         return y * (CELL * features0.coarse.shape[2]) + x
 
     def keep_points(self, features0: EfficientLoftrFeatures, point_ids: Tensor) -> EfficientLoftrFeatures:
-        """Return features whose cells with one of these pixels keep to it; the other cells are free."""
+        """Return features whose cells use one of these pixels if they contain it; the other cells are free."""
         columns = CELL * features0.coarse.shape[2]
         return features0.fix(point_ids % columns, point_ids // columns)
 
     def training_output(
         self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
     ) -> EfficientLoftrTraining:
-        """Return what the losses compare with the ground truth, the fine stage at the coarse cells given.
+        """Return what the losses compare with the ground truth; the fine stage is computed at the given coarse cells.
 
-        Both images have one size: they pass the backbone together for the sake of batch norm.
+        Both images have the same size: the backbone processes them together, so that batch norm uses the statistics of
+        both.
         """
         features = self.extract(torch.cat([image0, image1]))
         features0, features1 = (_pick(features, half) for half in torch.arange(2 * len(image0)).chunk(2))
         coarse0, coarse1 = self.transform(features0, features1)
         similarity = self._similarity(coarse0, coarse1, features0.mask, features1.mask)
-        # The fusion is more than half of the work: only pairs with a match have it (one, when there is no match).
+        # The fusion is more than half of the work: it is computed only for pairs with a match (for one pair if there is
+        # no match).
         used, row = torch.unique(batch_index, return_inverse=True)
         used = used if len(used) else used.new_zeros(1)
         fused0, fused1 = (
@@ -241,12 +243,12 @@ class CoarseTransformer(nn.Module):
         self.layers = nn.ModuleList(AggregatedAttention(channels, heads, aggregation) for _ in range(2 * layers))
 
     def attend_itself(self, eighth: Tensor) -> Tensor:
-        """Return the backbone's map (B, C, H, W) after the first layer, which sees one image only."""
+        """Return the backbone's map (B, C, H, W) after the first layer, which depends on one image only."""
         x = eighth.permute(0, 2, 3, 1)
         return self.layers[0](x, x, self._rotary(x))
 
     def forward(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both maps after the other layers. Cross-attention of image 1 sees the updated image 0."""
+        """Return both maps after the other layers. Cross-attention of image 1 uses the updated image 0."""
         rotary0, rotary1 = self._rotary(x0), self._rotary(x1)
         for index, layer in enumerate(self.layers[1:], start=1):
             if index % 2:
@@ -260,14 +262,14 @@ class CoarseTransformer(nn.Module):
     def _rotary(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine (L, C / 2) of every token's angles, rows and columns in turn (equation 2).
 
-        Positions count from 1, in tokens; those of an image longer than the training images are squeezed to theirs.
+        Positions count from 1, in tokens; those of an image longer than the training images are scaled to their range.
         """
         _, cells_y, cells_x, channels = x.shape
         height, width = cells_y // self.aggregation, cells_x // self.aggregation
         kwargs = {'device': x.device, 'dtype': torch.float32}
         frequency = torch.exp(torch.arange(channels // 4, **kwargs) * (-math.log(10000.0) / (channels // 4)))
         position_y, position_x = (torch.arange(1, length + 1, **kwargs) for length in (height, width))
-        # A tensor, no number, so that an exported network follows the size of its image.
+        # A tensor instead of a number, so that an exported network takes images of any size.
         longest = self.aggregation * torch.maximum(position_y[-1], position_x[-1])
         squeeze = (self.trained_cells / longest).clamp(max=1.0)
         angle_y = (position_y * squeeze)[:, None] * frequency  # (h, C / 4)
@@ -280,7 +282,7 @@ class CoarseTransformer(nn.Module):
 
 
 class AggregatedAttention(nn.Module):
-    """One layer: attention between tokens of `aggregation`^2 cells each, its message spread over the cells again."""
+    """One layer: attention between tokens of `aggregation`^2 cells each; its message is upsampled to the cells."""
 
     def __init__(self, channels: int, heads: int, aggregation: int):
         super().__init__()
@@ -303,7 +305,7 @@ class AggregatedAttention(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, x: Tensor, source: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return x (B, H, W, C) with what it learns from source (B, H', W', C)."""
+        """Return x (B, H, W, C) updated by attention to source (B, H', W', C)."""
         query = self.norm1(self.aggregate(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))  # (B, h, w, C)
         token = self.norm1(_max_pool(source, self.aggregation)).flatten(1, 2)  # (B, L', C)
         queries, keys, values = self.q_proj(query.flatten(1, 2)), self.k_proj(token), self.v_proj(token)
@@ -317,7 +319,7 @@ class AggregatedAttention(nn.Module):
     def _feed_forward(self, x: Tensor, message: Tensor) -> Tensor:
         """Return `mlp(cat(x, up(message)))`.
 
-        The first linear map and the upsampling commute, so the message's half of it acts on the few tokens.
+        The first linear map and the upsampling commute, so the half for the message is computed on the few tokens.
         """
         channels = x.shape[-1]
         expand, activation, contract = self.mlp
@@ -329,7 +331,7 @@ class AggregatedAttention(nn.Module):
 
 
 def _rotate(tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Return tokens (B, L, C) with each pair of channels turned by its angle (L, C / 2)."""
+    """Return tokens (B, L, C) with each pair of channels rotated by its angle (L, C / 2)."""
     first, second = tokens[..., 0::2], tokens[..., 1::2]
     return torch.stack([first * cosine - second * sine, second * cosine + first * sine], dim=-1).flatten(2)
 

@@ -1,4 +1,4 @@
-"""Keypoints of a batch of images as tensors: what detectors return and what networks match."""
+"""Keypoints of a batch of images as tensors: the output of detectors and the input of matching networks."""
 
 from __future__ import annotations
 

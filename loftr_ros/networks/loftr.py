@@ -1,9 +1,9 @@
 """LoFTR: Detector-Free Local Feature Matching with Transformers (Sun et al., CVPR 2021, arXiv 2104.00680).
 
 Section numbers are those of the paper; its local feature CNN (3.1) is resnet_fpn.py, its coarse-level matching (3.3)
-coarse_matching.py. Modules carry the names of the authors' checkpoints, which load strictly. Coordinates are (x, y) in
-pixels of the input image, the centre of its top-left pixel at (0, 0): the coarse cell in column c and row r lies at
-(8 c, 8 r), as in the authors' code.
+coarse_matching.py. Modules have the names of the authors' checkpoints, which load strictly. Coordinates are (x, y) in
+pixels of the input image, the centre of its top-left pixel at (0, 0): the position of the coarse cell in column c and
+row r is (8 c, 8 r), as in the authors' code.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COARSE_STRIDE, FINE_STRIDE = 8, 2
 """Pixels between the cells of the coarse and of the fine map."""
 
 MATCHES_AT_ONCE = {'cpu': 128, 'cuda': 16384}
-"""Matches refined together: 128 windows of 5x5x256 floats are 3 MB and stay in a CPU's cache."""
+"""Matches refined together: 128 windows of 5x5x256 floats are 3 MB and fit into the cache of a CPU."""
 
 
 class LoftrFeatures(NamedTuple):
-    """All that LoFTR computes of one image alone; channels last."""
+    """Features that depend on one image only; channels last."""
 
     coarse: Tensor  # (B, H / 8, W / 8, C) with position, after the self-attention before the first cross-attention
     fine: Tensor  # (B, H / 2, W / 2, C)
@@ -37,28 +37,28 @@ class LoftrFeatures(NamedTuple):
 
 
 class LoftrRefinement(NamedTuple):
-    """Fine level: where in the window of image 1 the centre of the window of image 0 lies."""
+    """Fine level: position in the window of image 1 that corresponds to the centre of the window of image 0."""
 
     expectation: Tensor  # (M, 2) float32 offset (x, y) from the coarse cell in units of half a window, in [-1, 1]
     deviation: Tensor  # (M,) float32 standard deviation along x plus that along y, same unit
 
 
 class LoftrTraining(NamedTuple):
-    """What the losses of section 3.5 need."""
+    """Input of the losses of section 3.5."""
 
     log_confidence: Tensor  # dual-softmax (B, L, S); optimal transport (B, L + 1, S + 1), the dustbins last
-    refinement: LoftrRefinement  # of the matches that were picked
+    refinement: LoftrRefinement  # of the matches that the caller chose
 
 
 # --- 3.2 Local feature transformer ----------------------------------------------------------------------------------
 
 
 class PositionEncoding:
-    """2-D sinusoidal position of section 3.2 (eq. of the supplement), made when a larger map than before comes.
+    """2-D sinusoidal position of section 3.2 (eq. of the supplement), computed again only for a larger map than before.
 
     Args:
         variant: 'fixed', the formula of the paper; 'original', that of the authors' first code, where a floor division
-            makes the frequencies exp(-2 k): outdoor and old indoor checkpoints are trained with it.
+            changes the frequencies to exp(-2 k). The outdoor and the old indoor checkpoints need it.
     """
 
     def __init__(self, channels: int, variant: str):
@@ -69,7 +69,7 @@ class PositionEncoding:
     def __call__(self, like: Tensor) -> Tensor:
         """Return (H, W, C) for a map `like` (B, H, W, C)."""
         height, width = like.shape[1:3]
-        if torch.jit.is_tracing():  # a table would become a constant of the ONNX file, of one size
+        if torch.jit.is_tracing():  # a table would become a constant of the ONNX file, for one image size
             return self._make(height, width).to(like)
         same = self.table.device == like.device and self.table.dtype == like.dtype
         if not same or self.table.shape[0] < height or self.table.shape[1] < width:
@@ -111,9 +111,9 @@ class EncoderLayer(nn.Module):
     def _linear_attention(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """phi(Q) (phi(K)^T V) with phi = elu + 1 and its normaliser, merged: O(L) (section 3.2).
 
-        Sums over the source are means here, for fp16. With a source longer than C, phi(K)^T V is made as
-        (phi(K)^T source) Wv^T and multiplied by the merge weights before the queries: that leaves one product
-        with each of the source and x where projections of the values and of the message would be two more.
+        Sums over the source are means here, for fp16. With a source longer than C, phi(K)^T V is computed as
+        (phi(K)^T source) Wv^T and multiplied by the merge weights before the queries: this needs one product with the
+        source and one with x, two fewer than with projections of the values and of the message.
         """
         length, channels = source.shape[1:]
         query, key = F.elu(self.q_proj(x)) + 1, F.elu(self.k_proj(source)) + 1
@@ -144,12 +144,12 @@ class EncoderLayer(nn.Module):
         return self.merge(message.transpose(1, 2).flatten(2))
 
     def _split(self, rows: Tensor) -> Tensor:
-        """Split the second last dimension, channels, into heads and channels of a head."""
+        """Split the second last dimension, the channels, into heads and channels of a head."""
         return rows.unflatten(-2, (self.heads, -1))
 
 
 class Transformer(nn.Module):
-    """Self- and cross-attention in turns. In a cross layer image 1 attends to the image 0 just updated."""
+    """Alternating self- and cross-attention. In a cross layer image 1 attends to the updated image 0."""
 
     def __init__(self, channels: int, heads: int, layers: Sequence[str], attention: str):
         super().__init__()
@@ -161,13 +161,13 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def self_layers(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Run the layers that see one image only, those before the first cross-attention."""
+        """Run the layers before the first cross-attention, which depend on one image only."""
         for layer in self.layers[: self.leading_self]:
             x = layer(x, x, mask)
         return x
 
     def cross_layers(self, x0: Tensor, x1: Tensor, mask0=None, mask1=None) -> tuple[Tensor, Tensor]:
-        """Run all the other layers."""
+        """Run the other layers."""
         for name, layer in zip(self.names[self.leading_self :], self.layers[self.leading_self :], strict=True):
             if name == 'self':
                 x0, x1 = layer(x0, x0, mask0), layer(x1, x1, mask1)
@@ -181,7 +181,7 @@ class Transformer(nn.Module):
 
 
 class FineWindows(nn.Module):
-    """Windows of the fine map around coarse cells, each with the coarse feature of its cell merged in."""
+    """Windows of the fine map around coarse cells, each combined with the coarse feature of its cell."""
 
     def __init__(self, coarse: int, fine: int, window: int):
         super().__init__()
@@ -200,28 +200,28 @@ class FineWindows(nn.Module):
         index = (batch_index[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         windows = fine.reshape(-1, channels)[index.flatten(1)] * inside.flatten(1)[..., None]  # zeros around the map
         context = self.down_proj(tokens[batch_index, cell])  # (M, C)
-        # The linear layer on [window, context], with the part of the context computed once a window.
+        # The linear layer on [window, context], with the part of the context computed once per window.
         weight_window, weight_context = self.merge_feat.weight.split(channels, dim=1)
         context = F.linear(context, weight_context, self.merge_feat.bias)
         return F.linear(windows, weight_window) + context[:, None]
 
 
 def spatial_expectation(heatmap: Tensor) -> LoftrRefinement:
-    """Return mean and deviation of the position under `heatmap` (M, w, w), whose positions run from -1 to 1."""
+    """Return mean and deviation of the position for `heatmap` (M, w, w); positions are from -1 to 1."""
     window = heatmap.shape[-1]
     position = torch.linspace(-1, 1, window, device=heatmap.device, dtype=heatmap.dtype)
     marginals = torch.stack([heatmap.sum(1), heatmap.sum(2)], dim=1)  # (M, 2, w): along x, along y
     mean = marginals @ position
     variance = marginals @ position**2 - mean**2
-    # 1e-10 as in the authors' code; the root has no gradient at 0.
+    # 1e-10 as in the authors' code; the square root has no finite gradient at 0.
     return LoftrRefinement(mean, variance.clamp(min=1e-10).sqrt().sum(1))
 
 
-# --- The whole ------------------------------------------------------------------------------------------------------
+# --- The network ----------------------------------------------------------------------------------------------------
 
 
 class LoFTR(MatchingNetwork):
-    """The whole network; its places are coarse cells. The defaults are those of the authors' checkpoints.
+    """LoFTR; its places are coarse cells. The defaults are those of the authors' checkpoints.
 
     Args:
         initial_dim, block_dims: channels of the stem and at 1/2, 1/4, 1/8; the last is the width of the coarse
@@ -268,11 +268,11 @@ class LoFTR(MatchingNetwork):
         self.loftr_fine = Transformer(fine, heads, fine_layers, attention)
 
     def extract(self, image: Tensor, mask: Tensor | None = None) -> LoftrFeatures:
-        """Return what depends on this image alone.
+        """Return the features that depend on this image only.
 
         Args:
             image: (B, 1, H, W) grey in [0, 1]; H and W multiples of 8.
-            mask: (B, H, W) bool, False for padding, which lies below and right of the image; None without padding.
+            mask: (B, H, W) bool, False for padding below and right of the image; None without padding.
         """
         if image.dim() != 4 or image.shape[1] != 1 or image.shape[2] % COARSE_STRIDE or image.shape[3] % COARSE_STRIDE:
             raise InputError(f'image must be (B, 1, H, W) with sides that are multiples of 8, got {tuple(image.shape)}')
@@ -306,7 +306,8 @@ class LoFTR(MatchingNetwork):
         chunks = zip(batch_index.split(at_once), cell0.split(at_once), cell1.split(at_once), strict=True)
         parts = [self.refine(features0, features1, tokens0, tokens1, *chunk) for chunk in chunks]
         expectation, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
-        # An offset of 1 is half a window. `deviation` sums two axes: its half is the standard deviation along one.
+        # An offset of 1 is half a window. `deviation` is a sum over two axes: half of it is the standard deviation
+        # along one axis.
         half_window = self.fine_preprocess.window // 2 * FINE_STRIDE  # [px]
         keypoints0, keypoints1 = _cell_centre(cell0, width0), _cell_centre(cell1, width1)
         return NetworkMatches(
@@ -335,7 +336,7 @@ class LoFTR(MatchingNetwork):
     def training_output(
         self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
     ) -> LoftrTraining:
-        """Return what the losses compare with the ground truth, the fine level at the coarse cells given."""
+        """Return what the losses compare with the ground truth, the fine level at the given coarse cells."""
         features0, features1 = self.extract(image0), self.extract(image1)
         tokens0, tokens1 = self.transform(features0, features1)
         log_confidence = self.coarse_matching.log_confidence(tokens0, tokens1)

@@ -1,8 +1,8 @@
 """Log-sum-exp over the rows and over the columns of the same similarities, with one exponential for each element.
 
-A dual soft-max needs both. Exponentials are most of its time on a CPU, and those relative to the best of each row serve
-the columns as well: sum_i exp(s_ij) = sum_i exp(best_i) exp(s_ij - best_i) is a matrix product. Where lengths of the
-features say that no exponential leaves the range of float32, nothing has to be subtracted at all.
+A dual soft-max needs both. Exponentials take most of its time on a CPU. Those relative to the maximum of each row are
+also used for the columns: sum_i exp(s_ij) = sum_i exp(best_i) exp(s_ij - best_i) is a matrix product. If the lengths of
+the features limit all exponentials to the range of float32, no maximum has to be subtracted.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 LEAST = -80.0
-"""Smaller exponents count as this one, exp(-80) = 2e-35: denormal results would take ten times as long."""
+"""Smaller exponents are replaced by this one, exp(-80) = 2e-35: denormal results would take ten times as long."""
 
 TINY = 1e-30
 """Sums of columns below this share of the largest exponential have lost digits to underflow."""
 
 
 MAX_EXPONENT = 75.0
-"""exp(75), exp(-75) and sums of many thousands of them are ordinary numbers in float32."""
+"""exp(75), exp(-75) and sums of many thousands of them are in the range of float32."""
 
 
 def are_small(features0: Tensor, features1: Tensor) -> bool:
@@ -32,7 +32,8 @@ def are_small(features0: Tensor, features1: Tensor) -> bool:
 def exponentiate_rows_(scores: Tensor, small: bool) -> tuple[Tensor, Tensor]:
     """Overwrite scores (..., L, S) by exp(scores - reference of the row); return references and sums (..., L).
 
-    The reference is the best of the row; or 0, in half of the time, if the scores are `small` (`are_small`).
+    The reference is the maximum of the row. If the scores are `small` (see `are_small`) it is 0, which takes half the
+    time.
     """
     if small:
         return scores.new_zeros(scores.shape[:-1]), scores.exp_().sum(-1)
@@ -47,7 +48,7 @@ class ColumnSums:
         self.scale, self.total = None, None
 
     def add(self, reference: Tensor, exponentials: Tensor) -> None:
-        """Take in rows as `exponentiate_rows_` leaves them: references (..., R), exponentials (..., R, S)."""
+        """Add rows of `exponentiate_rows_`: references (..., R), exponentials (..., R, S)."""
         scale = reference.amax(-1, keepdim=True)  # (..., 1)
         if self.total is not None:
             scale = torch.maximum(scale, self.scale)

@@ -1,7 +1,7 @@
 """Parts of the networks as modules with plain tensors in and out, for other engines than torch and for ONNX files.
 
-`extract` is what depends on one image alone. `transform` is the transformer between two images and the confidence of
-all pairs of their coarse cells. Masks are bool, False for padding, and always given.
+`extract` depends on one image only. `transform` is the transformer between two images and the confidence of
+all pairs of their coarse cells. Masks are bool, False for padding, and required.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loftr_ros.networks.sinkhorn import log_optimal_transport
 from loftr_ros.networks.superpoint import SuperPointFeatures
 
 EXAMPLE_SIZES = ((128, 192), (160, 224))
-"""Sizes (H, W) of example images. Those of the two images differ, so that none is taken for the other's."""
+"""Sizes (H, W) of example images. Those of the two images differ, so that the exporter does not treat them as equal."""
 
 
 class Part(nn.Module):
@@ -35,7 +35,7 @@ class Part(nn.Module):
         self.network = network
 
     def examples(self) -> tuple[Tensor, ...]:
-        """Return inputs by which the part is traced."""
+        """Return example inputs for tracing the part."""
         raise NotImplementedError
 
 
@@ -51,7 +51,7 @@ class ExtractPart(Part):
         return image, torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
 
     def features(self, outputs: tuple[Tensor, ...], mask: Tensor | None) -> Any:
-        """Return what `network.extract` returns, made of the tensors that the part returns."""
+        """Return the result of `network.extract`, built from the tensors that the part returns."""
         raise NotImplementedError
 
 
@@ -135,7 +135,7 @@ class LoftrTransform(TransformPart):
 class EfficientLoftrTransform(TransformPart):
     """coarse and mask (1, H / 8, W / 8) of two images -> both after the transformer, confidence (1, L, S).
 
-    In mode `optimized` the last is the similarity itself.
+    In mode `optimized` the confidence is the similarity itself.
     """
 
     output_names = ('fused0', 'fused1', 'confidence')

@@ -1,4 +1,4 @@
-"""Learned patch descriptors of GCM (arXiv 2403.05388, section III-C): R2D2's network, and the smaller student of it."""
+"""Learned patch descriptors of GCM (arXiv 2403.05388, section III-C): the network of R2D2, and its smaller student."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from loftr_ros.networks.base import dtype_of
 
 _MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
 _DEVIATION = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
-"""Of ImageNet's images, by the number of channels; with one it is their mean, for grey."""
+"""Mean and deviation of the images of ImageNet by number of channels; for one channel (grey), the mean over colours."""
 
 _STRIP_PIXELS = 1 << 15
-"""Pixels of the image that are described at once; more need more memory and save no time on a CPU."""
+"""Number of pixels that are described at once; more need more memory and save no time on a CPU."""
 
 
 class PatchDescriptor(nn.Module):
     """A descriptor for every pixel: L2-Net with dilations in place of strides (R2D2, arXiv 1906.06195, section 3.1).
 
-    Three stages of 3x3 convolutions, then three 2x2 convolutions. What has a stride of 2 in L2-Net doubles the
-    dilation of all later convolutions, so the output keeps the size of the image. The defaults are R2D2's network, the
-    teacher; with one convolution a stage it is the student, as its published weights have it.
+    Three stages of 3x3 convolutions, then three 2x2 convolutions. A convolution with stride 2 in L2-Net here doubles
+    the dilation of all later ones, so the output has the size of the image. The defaults are R2D2's network, the
+    teacher; with one convolution in each stage it is the student, as in its published weights.
 
     Args:
         widths: channels of the three stages.
@@ -61,7 +61,7 @@ class PatchDescriptor(nn.Module):
 
     @property
     def radius(self) -> int:
-        """How far from a pixel its descriptor looks [px]."""
+        """Radius of the receptive field of a descriptor [px]."""
         convs = [op for op in self.ops if isinstance(op, nn.Conv2d)]
         return sum(conv.dilation[0] * (conv.kernel_size[0] - 1) // 2 for conv in convs)
 
@@ -79,7 +79,7 @@ class PatchDescriptor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return F_0 (H, W, C) float16 with rows of length 1 of `image` (1, 1, H, W), grey in [0, 1].
 
-        Strip by strip, each with so much around it that the strips do not show.
+        Computed in strips that overlap by the receptive field, so that the result does not depend on them.
         """
         height, width = image.shape[-2:]
         features = torch.empty(height, width, self.size, dtype=torch.float16, device=image.device)
@@ -97,7 +97,7 @@ class PatchDescriptor(nn.Module):
     ) -> PatchDescriptor:
         """Fold the batch norms into the convolutions, move to a device and a number format, in place; return self.
 
-        The state dict has other names afterwards: load weights before. All layers are plain ones, whatever `plain` is.
+        The state dict has other names afterwards: load weights before. `plain` has no effect: all layers are plain.
         """
         kept = []
         for op in self.ops:

@@ -1,4 +1,5 @@
-"""RepVGG (arXiv 2101.03697), the backbone of Efficient LoFTR: three branches to train, one 3x3 convolution to run."""
+"""RepVGG (arXiv 2101.03697), the backbone of Efficient LoFTR: three branches in training, one convolution in
+inference."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 
 class RepVGGBlock(nn.Module):
-    """`relu(3x3 conv-bn + 1x1 conv-bn + bn)`, the last only where input and output have one shape (section 3.1)."""
+    """`relu(3x3 conv-bn + 1x1 conv-bn + bn)`, the last only if input and output have the same shape (section 3.1)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -36,7 +37,7 @@ class RepVGGBlock(nn.Module):
 
     @torch.no_grad()
     def reparameterize(self) -> None:
-        """Replace the branches by the one convolution that they are together, with running statistics (section 3.3)."""
+        """Replace the branches by one equal convolution, with running statistics (section 3.3)."""
         if self.rbr_reparam is not None:
             return
         dense = self.rbr_dense.conv

@@ -78,7 +78,7 @@ class ResNetFpn(nn.Module):
     def fuse(self, winograd: bool = False) -> None:
         """Fold every batch norm into its convolution and keep weights channels last, in place, for inference only.
 
-        State dicts of a fused network have other keys: load first, fuse then.
+        This changes the keys of the state dict: load weights before.
 
         Args:
             winograd: also replace the 3x3 convolutions by winograd.py, for float32 on a CPU.

@@ -9,13 +9,13 @@ from torch import Tensor
 def log_optimal_transport(scores: Tensor, bin_score: Tensor, iterations: int) -> Tensor:
     """Return the log of the optimal partial assignment of rows to columns.
 
-    Every row and column has mass 1 to give, the dustbin row that of all columns, the dustbin column that of all rows
+    Every row and column has mass 1. The dustbin row has the mass of all columns, the dustbin column that of all rows
     (SuperGlue, eq. 8 and 9). The couplings are scaled such that a certain match has probability 1.
 
     Args:
         scores: (B, L, S) similarities.
-        bin_score: () score of "not matched", learnt.
-        iterations: number of Sinkhorn iterations, each normalises rows, then columns.
+        bin_score: () learned score of "not matched".
+        iterations: number of Sinkhorn iterations; each normalises rows, then columns.
 
     Returns:
         (B, L + 1, S + 1) log probabilities; the last row and column are the dustbins.
@@ -28,7 +28,7 @@ def log_optimal_transport(scores: Tensor, bin_score: Tensor, iterations: int) ->
 
 def log_marginals(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return log masses (rows + 1,) and (columns + 1,), dustbin last, each of sum 1; dtype and device of `like`."""
-    # Counts as tensors, no numbers, so that an exported network follows the size of its images.
+    # Counts as tensors instead of numbers, so that an exported network takes images of any size.
     count_rows, count_columns = (like.new_ones(n, dtype=torch.float32).sum().to(like.dtype) for n in (rows, columns))
     norm = (count_rows + count_columns).log()
     log_rows = torch.cat([like.new_zeros(rows), count_columns.log()[None]]) - norm
@@ -37,10 +37,10 @@ def log_marginals(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor
 
 
 ABSENT = -1e4
-"""Score and log mass of padding: exp(ABSENT) is 0, and ABSENT - ABSENT is no NaN."""
+"""Score and log mass of padding: exp(ABSENT) is 0, and ABSENT - ABSENT is not NaN."""
 
 MAX_RANGE = 60.0
-"""Range of scores within which their exponentials and all products of these stay ordinary numbers in float32."""
+"""Largest range of scores for which their exponentials and the products of these are in the range of float32."""
 
 
 def masked_log_optimal_transport(
@@ -48,7 +48,7 @@ def masked_log_optimal_transport(
 ) -> Tensor:
     """Return `log_optimal_transport` of batches in which some rows (valid0 (B, L) False) and columns are padding.
 
-    Padding has the value ABSENT or less; all other values are those of the scores without it.
+    Padding has the value ABSENT or less; all other values are the same as without padding.
     """
     batch, rows, columns = scores.shape
     if valid0 is None and valid1 is None:
@@ -90,9 +90,9 @@ def _scale_in_log_space(scores: Tensor, log_rows: Tensor, log_columns: Tensor, i
 
 
 def _scale(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: int):
-    """Return what `_scale_in_log_space` does, with two matrix products an iteration and no exponential.
+    """Return the same as `_scale_in_log_space`, with two matrix products and no exponential in each iteration.
 
-    Each row is divided by its largest element before; that of the dustbins keeps every column above zero.
+    Each row is first divided by its largest element; the element of the dustbin keeps every column above zero.
     """
     tiny = torch.finfo(scores.dtype).tiny
     best = scores.amax(2)  # (B, L + 1)
@@ -107,7 +107,7 @@ def _scale(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: in
 
 
 def _range(scores: Tensor) -> float:
-    """Return the largest difference of scores, padding aside."""
+    """Return the largest difference of scores, without padding."""
     present = scores > 0.5 * ABSENT
     low = torch.where(present, scores, torch.full_like(scores, float('inf'))).amin()
     return float(torch.where(present, scores, torch.full_like(scores, -float('inf'))).amax() - low)

@@ -1,4 +1,4 @@
-"""SuperGlue (arXiv 1911.11763): keypoints of two images matched by a graph network and optimal transport."""
+"""SuperGlue (arXiv 1911.11763): a graph network and optimal transport match the keypoints of two images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loftr_ros.networks.repvgg import fold_batch_norm
 from loftr_ros.networks.sinkhorn import masked_log_optimal_transport
 
 POSITION_SCALE = 0.7
-"""Keypoints are given to the encoder in units of this share of the longer side."""
+"""The keypoint encoder gets positions in units of this share of the longer side."""
 
 
 class KeypointMatches(NamedTuple):
@@ -67,14 +67,14 @@ class SuperGlue(nn.Module):
         valid0, valid1 = keypoints0.valid, keypoints1.valid
         x0, x1 = self.kenc(keypoints0, size0), self.kenc(keypoints1, size1)  # (B, N0, D), (B, N1, D)
         x0, x1 = x0 + keypoints0.descriptors.to(x0), x1 + keypoints1.descriptors.to(x1)
-        # In a layer both images see each other as they were before it.
+        # In a layer both images attend to the other image's state before the layer.
         for kind, layer in zip(self.layers, self.gnn.layers, strict=True):
             if kind == 'self':
                 x0, x1 = x0 + layer(x0, x0, valid0, valid0), x1 + layer(x1, x1, valid1, valid1)
             else:
                 x0, x1 = x0 + layer(x0, x1, valid0, valid1), x1 + layer(x1, x0, valid1, valid0)
         x0, x1 = self.final_proj(x0), self.final_proj(x1)
-        # In float32 from here on: hundreds of sums over all keypoints follow.
+        # float32 from here on, because hundreds of sums over all keypoints follow.
         scores = x0.float() @ x1.float().transpose(1, 2) / x0.shape[2] ** 0.5
         return masked_log_optimal_transport(scores, self.bin_score, self.sinkhorn_iterations, valid0, valid1)
 
@@ -86,7 +86,7 @@ class SuperGlue(nn.Module):
         size1: tuple[int, int],
         threshold: float = 0.2,
     ) -> KeypointMatches:
-        """Return the pairs that prefer each other, dustbins aside, with a confidence above `threshold`."""
+        """Return the mutually best pairs (without the dustbins) with a confidence above `threshold`."""
         count0, count1 = keypoints0.points.shape[1], keypoints1.points.shape[1]
         if not count0 or not count1:
             return _no_matches(keypoints0.scores, keypoints1.scores)
@@ -111,7 +111,7 @@ class SuperGlue(nn.Module):
     def prepare_for_inference(
         self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
     ) -> SuperGlue:
-        """Fold batch norms and the last map of each attention, move to a device and a number format, in place."""
+        """Fold batch norms and the last map of each attention, convert to a device and a number format, in place."""
         for mlp in [self.kenc.encoder, *(layer.mlp for layer in self.gnn.layers)]:
             for place, norm in enumerate(mlp):
                 if isinstance(norm, PointNorm):
@@ -142,7 +142,7 @@ class PointNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         if not self.training or valid is None:
             return super().forward(x.flatten(0, 1)).view_as(x)
-        # Padding has no part in the statistics.
+        # Padding does not contribute to the statistics.
         result = torch.zeros_like(x)
         result[valid] = super().forward(x[valid]).to(x)
         return result
@@ -181,7 +181,7 @@ class KeypointEncoder(nn.Module):
 
 
 class AttentionalPropagation(nn.Module):
-    """The change of every point by the message that it gathers from the points of a source (eq. 3)."""
+    """Update of every point by its message from the points of a source (eq. 3)."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -193,7 +193,7 @@ class AttentionalPropagation(nn.Module):
         return self.mlp(torch.cat([x, self.attn(x, source, source_valid)], dim=2), valid)
 
     def fold_merge(self) -> None:
-        """Multiply the last map of the attention into the first one of the MLP: nothing is between them."""
+        """Multiply the last map of the attention into the first one of the MLP, which follows directly."""
         if isinstance(self.attn.merge, nn.Identity):
             return
         first, merge = self.mlp[0], self.attn.merge
@@ -213,15 +213,16 @@ class MultiHeadedAttention(nn.Module):
         self.proj = nn.ModuleList(PointLinear(channels, channels) for _ in range(3))
 
     def forward(self, x: Tensor, source: Tensor, source_valid: Tensor | None) -> Tensor:
-        """Return the message (B, N, C) from `source` (B, M, C) to `x` (B, N, C); padding sends nothing."""
+        """Return the message (B, N, C) from `source` (B, M, C) to `x` (B, N, C); padding does not contribute."""
         query, key, value = (
-            # (B, heads, N, C / heads), in one piece: torch's attention takes six times as long otherwise
+            # (B, heads, N, C / heads), contiguous: torch's attention takes six times as long otherwise
             proj(points).unflatten(2, (-1, self.heads)).permute(0, 3, 1, 2).contiguous()
             for proj, points in zip(self.proj, (x, source, source), strict=True)
         )
         mask = None
         if source_valid is not None:
-            # An image without any keypoint would give NaN; what it sends instead reaches no valid pair.
+            # An image without keypoints would give NaN. Its padding is attended to instead, which affects no valid
+            # pair.
             mask = (source_valid | ~source_valid.any(1, keepdim=True))[:, None, None]
         message = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.merge(message.permute(0, 2, 3, 1).flatten(2))  # (B, N, C)

@@ -26,7 +26,7 @@ class DenseOutput(NamedTuple):
 
 
 class SuperPointFeatures(NamedTuple):
-    """What the network computes of a batch of images, for every pixel."""
+    """Features of a batch of images for every pixel."""
 
     heatmap: Tensor  # (B, H, W) float32 probability of a keypoint, 0 in padding
     descriptors: Tensor  # (B, D, H / 8, W / 8), of length 1 over D
@@ -39,9 +39,9 @@ class SuperPoint(nn.Module):
         widths: channels of the convolutions conv1 to conv4, two each.
         head: channels of the first convolution of both heads.
         descriptor: length D of a descriptor.
-        downsample: 'pool' halves the size by max-pooling after conv1, conv2 and conv3, as the paper; 'stride' by the
+        downsample: 'pool' halves the size by max-pooling after conv1, conv2 and conv3, as in the paper; 'stride' by the
             first convolution of conv1, conv2 and conv3: a seventh of the work for the same widths.
-        batch_norm: put batch normalisation behind each convolution but the last of a head. The published weights have
+        batch_norm: put batch normalisation after each convolution except the last of a head. The published weights have
             none.
         sampling: how positions of pixels are found in the descriptor map. 'official' repeats the formula of the
             published weights, which is wrong by up to 3.5 px at the right and the bottom border; 'exact' is the centre
@@ -74,7 +74,7 @@ class SuperPoint(nn.Module):
             self._add(f'{name}b', head, outputs, 1, 1, False)
 
     def _add(self, name: str, inputs: int, outputs: int, kernel: int, stride: int, batch_norm: bool) -> None:
-        """Add the convolution `conv<name>`, and `bn<name>` behind it."""
+        """Add the convolution `conv<name>`, and `bn<name>` after it."""
         conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=not batch_norm)
         nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
         self.add_module(f'conv{name}', conv)
@@ -102,7 +102,7 @@ class SuperPoint(nn.Module):
             x = self._block(f'{stage}b', self._block(f'{stage}a', x))
             if self.downsample == 'pool' and stage < 4:
                 x = F.max_pool2d(x, 2)
-        # In float32 from here on: sub-pixel positions and lengths need more than eight bits.
+        # float32 from here on, because sub-pixel positions and lengths need more than eight bits.
         logits, descriptors = (getattr(self, f'conv{head}b')(self._block(f'{head}a', x)).float() for head in 'PD')
         return DenseOutput(logits, F.normalize(descriptors, dim=1))
 
@@ -125,10 +125,10 @@ class SuperPoint(nn.Module):
         Args:
             threshold: least score.
             budget: most keypoints of an image, those of the highest scores.
-            nms_radius: of two keypoints so near to each other, in x and in y, only the better one stays [px].
+            nms_radius: of two keypoints within this distance in x and in y only the better one is kept [px].
             border: width of the margin without keypoints [px].
             subpixel: move each keypoint to the mean of the scores in the 5 x 5 pixels around it.
-            size: (height, width) of the part of the images that is no padding; None: all of it.
+            size: (height, width) of the part of the images that is no padding; None: all.
         """
         heatmap = features.heatmap
         height, width = size or heatmap.shape[1:]
@@ -158,7 +158,7 @@ class SuperPoint(nn.Module):
     def prepare_for_inference(
         self, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32, plain: bool = False
     ) -> SuperPoint:
-        """Fold the batch norms into the convolutions, move to a device and a number format, in place; return self."""
+        """Fold the batch norms into the convolutions, convert to a device and number format, in place; return self."""
         for name, norm in list(self.named_children()):
             if isinstance(norm, nn.BatchNorm2d):
                 conv = getattr(self, f'conv{name[2:]}')
@@ -175,8 +175,8 @@ def heat_map(logits: Tensor) -> Tensor:
 def suppress_non_maxima(heatmap: Tensor, radius: int, rounds: int = 2) -> Tensor:
     """Return `heatmap` (B, H, W) with 0 at every pixel that is not the maximum of its (2 radius + 1)^2 neighbours.
 
-    What a maximum suppressed does not suppress others: `rounds` times the pixels without a maximum near them are
-    compared anew among themselves. Two rounds come close to taking the pixels one by one, the best first.
+    A suppressed pixel does not suppress others: in each of `rounds` rounds the pixels without a maximum near them are
+    compared again. Two rounds give almost the result of greedy suppression in order of score.
     """
     if radius < 1:
         return heatmap
@@ -189,7 +189,7 @@ def suppress_non_maxima(heatmap: Tensor, radius: int, rounds: int = 2) -> Tensor
 
 
 def window_maximum(x: Tensor, radius: int) -> Tensor:
-    """Return the maximum of (2 radius + 1)^2 values around each of `x` (B, H, W), none of which is negative.
+    """Return the maximum of the (2 radius + 1)^2 values around each value of `x` (B, H, W), all at least 0.
 
     The same as max_pool2d in a fraction of its time on a CPU: maxima over 1, 2, 4, ... values along rows, then columns.
     """
@@ -207,7 +207,7 @@ def window_maximum(x: Tensor, radius: int) -> Tensor:
 def strongest(heatmap: Tensor, threshold: float, budget: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return points (B, budget, 2) int64, scores (B, budget) and validity (B, budget) of the pixels above `threshold`.
 
-    The highest score comes first, equal ones row by row.
+    The highest score comes first, equal scores are in row-major order.
     """
     batch, _, width = heatmap.shape
     points = torch.zeros(batch, budget, 2, dtype=torch.int64, device=heatmap.device)

@@ -1,8 +1,8 @@
 """The fine stage of Efficient LoFTR (arXiv 2403.04765, section 3.3): fuse features up to full resolution, refine twice.
 
-The fused full-resolution map is a third of the network's work and is read only around the coarse matches. Each layer of
-the fusion is therefore computed either everywhere or only at the pixels that those windows depend on, whichever is less
-work; the results are the same, at the borders of the image too.
+The fused full-resolution map is a third of the network's work and is read only around the coarse matches. Therefore
+each layer of the fusion is computed either everywhere or only at the pixels that these windows depend on, whichever is
+faster. The results are the same, also at the borders of the image.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_r
 from loftr_ros.networks.repvgg import StageMaps, conv_with, fold_batch_norm
 
 DENSE_ABOVE = 0.7
-"""Share of a map's pixels above which convolving all of it is faster than cutting blocks out (measured on CPU)."""
+"""Share of needed pixels above which convolving the whole map is faster than cutting out blocks (measured on CPU)."""
 
 NARROW = 64
-"""Channels below which it always is: cutting out costs more than so little work saves (measured on CPU)."""
+"""Number of channels below which convolving the whole map is always faster (measured on CPU)."""
 
 _CHUNK_BYTES = 32 << 20
 """Size of the largest temporary array."""
@@ -63,7 +63,7 @@ class FineFusion(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def forward(self, coarse: Tensor, maps: StageMaps) -> Tensor:
-        """Return the fused map at 1/2, (B, C1, H / 2, W / 2), everywhere; its upsampling is left to `windows`.
+        """Return the fused map at 1/2, (B, C1, H / 2, W / 2), everywhere; `windows` upsamples it.
 
         Args:
             coarse: (B, C3, H / 8, W / 8) transformed features, already divided by sqrt(C3).
@@ -72,14 +72,14 @@ class FineFusion(nn.Module):
         return self.layer1_outconv2(self.layer1_outconv(maps.half) + _double(x))
 
     def around_cells(self, coarse: Tensor, maps: StageMaps, batch: Tensor, cell: Tensor) -> Tensor:
-        """Return the map of `forward`, right at every pixel that the windows of the cells depend on.
+        """Return the map of `forward`, correct at every pixel that the windows of the cells depend on.
 
         Args:
             batch, cell: (M,) image of the batch and number of the cell in it.
         """
         reached = coarse.new_zeros(coarse.shape[0], 1, *coarse.shape[2:])
         reached.flatten(1)[batch, cell] = 1
-        # The windows read 1 pixel at 1/2 beyond their cells, the convolutions 2 more, which lie within 2 at 1/4.
+        # At 1/2, windows need 1 pixel around their cells and the convolutions 2 more: at most 2 pixels at 1/4.
         x = self.layer3_outconv(coarse)
         x = _fuse_level(x, maps.quarter, self.layer2_outconv, self.layer2_outconv2, _repeat(reached, 2), reach=2)
         return _fuse_level(x, maps.half, self.layer1_outconv, self.layer1_outconv2, _repeat(reached, 4), reach=1)
@@ -97,7 +97,7 @@ class FineFusion(nn.Module):
         cells_x = 2 * width // self.window
         y = cell.div(cells_x, rounding_mode='floor')[:, None] * (self.window // 2) + steps  # (M, w / 2 + 2)
         x = (cell % cells_x)[:, None] * (self.window // 2) + steps
-        # Bilinear upsampling repeats the map's border, so a clamped index stands for a pixel outside.
+        # Bilinear upsampling repeats the map's border, so a clamped index gives the pixel outside.
         row = (batch[:, None] * height + y.clamp(0, height - 1)) * width
         index = row[:, :, None] + x.clamp(0, width - 1)[:, None, :]  # (M, w / 2 + 2, w / 2 + 2)
         patch = _rows(fused)[index.flatten()].view(len(cell), reach * reach, channels)
@@ -108,7 +108,7 @@ class FineFusion(nn.Module):
         return window
 
     def _inside(self, cell: Tensor, height: int, width: int) -> Tensor:
-        """Return (M, (w + 2)^2, 1) bool, whether a pixel of the widened window lies in an image of height x width."""
+        """Return (M, (w + 2)^2, 1) bool, whether a pixel of the widened window is in an image of height x width."""
         steps = torch.arange(-1, self.window + 1, device=cell.device)
         cells_x = width // self.window
         y = cell.div(cells_x, rounding_mode='floor')[:, None] * self.window + steps
@@ -128,9 +128,10 @@ class FineFusion(nn.Module):
 class TwoStageRefinement(nn.Module):
     """Pixel by mutual nearest neighbours in the windows, sub-pixel by expectation over 3x3 pixels around it.
 
-    The last `subpixel_channels` of the features belong to the second stage, the others to the first. `subpixel_offset`
-    is how far (in x and y) the 3x3 pixels lie from the pixel of stage 1: 0 as in the paper; -1 in the official code, in
-    training and inference alike, so that the official weights need it (beyond the window it wraps around, also there).
+    The last `subpixel_channels` of the features are for the second stage, the others for the first. `subpixel_offset`
+    is the offset in x and y of the 3x3 pixels from the pixel of stage 1: 0 as in the paper; -1 in the official code,
+    both in training and in inference, so the official weights need it. Outside the window it wraps around, as in the
+    official code.
     """
 
     def __init__(self, window: int, subpixel_channels: int, temperature: float, subpixel_offset: int):
@@ -144,11 +145,11 @@ class TwoStageRefinement(nn.Module):
         """Return the refined places of M matches, in float32: in half precision, neighbouring pixels tie.
 
         Args:
-            fixed0: (M,) int64 pixels of image 0 that stage 1 may not choose any more, -1 where it may.
+            fixed0: (M,) int64 given pixels of image 0, -1 where stage 1 chooses.
         """
         windows = Windows(*(window.float() for window in windows))
         score = self._pixel_scores(windows)
-        # Not the largest of all at once: argmax is a slow pass over a large tensor, amax a fast one.
+        # amax first, then argmax: over a large tensor argmax is slow and amax fast.
         pixel0 = score.amax(2).argmax(1)
         if fixed0 is not None:
             pixel0 = torch.where(fixed0 < 0, pixel0, fixed0)
@@ -173,9 +174,10 @@ class TwoStageRefinement(nn.Module):
         return log_confidence[..., 1:-1, 1:-1].flatten(2)
 
     def _pixel_scores(self, windows: Windows) -> Tensor:
-        """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; in the margin less than anywhere.
+        """Return (M, w^2, (w + 2)^2), increasing with `pixel_log_confidence`; smallest in the margin.
 
-        With half of the exponentials: P = E^2 exp(2 reference) / (total0 total1), E being relative to the reference.
+        Needs half of the exponentials: P = E^2 exp(2 reference) / (total0 total1), where E is relative to the
+        reference.
         """
         features0, features1 = self._pixel_features(windows)
         similarity = torch.matmul(features0, features1.transpose(1, 2))
@@ -197,7 +199,7 @@ class TwoStageRefinement(nn.Module):
         """Return the features of stage 1, (M, w^2, C') and (M, (w + 2)^2, C'), whose product is the similarity."""
         channels = windows.window0.shape[2]
         features0, features1 = (w[..., : -self.subpixel_channels] for w in windows)
-        return features0 / channels, features1  # for both divided by sqrt(C)
+        return features0 / channels, features1  # equal to both divided by sqrt(C)
 
     def subpixel_similarity(self, windows: Windows) -> Tensor:
         """Return the correlation of stage 2 (M, w^2, (w + 2)^2), for `expected_offset`."""
@@ -225,7 +227,7 @@ class TwoStageRefinement(nn.Module):
         """Return mean offset (M, 2) and sigma (M,) [px] of similarities (M, 9).
 
         sigma = sqrt((var_x + var_y) / 2): one standard deviation along each axis of the soft-max heat map about its
-        mean, at most 1, and sqrt(2 / 3) where the similarities say nothing.
+        mean, at most 1, and sqrt(2 / 3) if all similarities are equal.
         """
         heat = torch.softmax(similarity / (self.subpixel_channels**0.5 * self.temperature), dim=-1).view(-1, 3, 3)
         step = torch.arange(-1, 2, device=heat.device, dtype=heat.dtype)
@@ -287,7 +289,7 @@ def _at_blocks(x: Tensor, convs: nn.Sequential, mask: Tensor, offset: int) -> Te
     """Return `convs` (a 3x3 convolution, then pointwise modules) of x at the set pixels, 0 elsewhere.
 
     The mask consists of blocks of 2x2 pixels on a grid that begins at -offset. Every block is cut out of x with one
-    pixel around it and convolved as an image of 4x4 of its own.
+    pixel around it and convolved as a separate image of 4x4.
     """
     conv, *pointwise = convs
     batch, channels, height, width = x.shape

@@ -1,8 +1,8 @@
 """3x3 convolutions by Winograd's minimal filtering F(4x4, 3x3), for inference in float32 on a CPU.
 
-A tile of 4x4 outputs takes 36 products a pair of channels where the definition takes 144 (Lavin and Gray, "Fast
-Algorithms for Convolutional Neural Networks", arXiv 1509.09308, section 4.3). oneDNN has it for no AVX2 machine. The
-price is rounding of 1e-5 of the largest value instead of 1e-6.
+A tile of 4x4 outputs takes 36 products for a pair of channels, and 144 by the definition (Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", arXiv 1509.09308, section 4.3). oneDNN does not have it for AVX2 CPUs.
+The rounding error is 1e-5 of the largest value instead of 1e-6.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TILE = 4
 """Outputs along a side of a tile, which takes 6 inputs along a side."""
 
 WORKSPACE = 2**21
-"""Floats of transformed input held at once: 8 MiB stay in the last cache between the three steps."""
+"""Number of floats of transformed input at once: 8 MiB stay in the last-level cache between the three steps."""
 
 FILTER = (
     (1 / 4, 0, 0),
@@ -29,7 +29,7 @@ FILTER = (
 
 
 def replace_convolutions(module: nn.Module) -> None:
-    """Put a WinogradConv3x3 in the place of every convolution below `module` that it can stand for."""
+    """Replace every convolution in `module` that `WinogradConv3x3` can compute."""
     for name, child in module.named_children():
         if WinogradConv3x3.fits(child):
             setattr(module, name, WinogradConv3x3(child))
@@ -38,7 +38,7 @@ def replace_convolutions(module: nn.Module) -> None:
 
 
 class WinogradConv3x3(nn.Module):
-    """A convolution of 3x3 with padding 1 and stride 1, made from an nn.Conv2d like that."""
+    """A convolution of 3x3 with padding 1 and stride 1, made from such an nn.Conv2d."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -67,7 +67,7 @@ class WinogradConv3x3(nn.Module):
         for image, result in zip(x.permute(0, 2, 3, 1), out, strict=True):  # (H, W, C)
             for start in range(0, height + down, step):
                 stop = min(start + step, height + down)
-                # Padded piece by piece, which spares a copy of the whole map.
+                # Padded piece by piece, to avoid a copy of the whole map.
                 padding = (0, 0, 1, 1 + right, max(1 - start, 0), max(stop + 1 - height, 0))
                 piece = F.pad(image[max(start - 1, 0) : stop + 1], padding)  # (stop - start + 2, W + 2, C)
                 self._tile_rows(piece, result[start:stop])
@@ -79,7 +79,7 @@ class WinogradConv3x3(nn.Module):
         sides, (rows, tiles) = tile.shape[:2], tile.shape[2:4]
         product = torch.bmm(tile.flatten(2, 3).flatten(0, 1), self.weight).view(*sides, rows, tiles, -1)
         if self.bias is not None:
-            product[1, 1] += self.bias  # the value at the point (1, 1) adds to all outputs alike
+            product[1, 1] += self.bias  # the value at the point (1, 1) is added to all outputs equally
         half = product.new_empty(TILE, TILE + 2, *product.shape[2:])
         _transform_output(product, half)
         result = result.view(rows, TILE, tiles, TILE, -1).permute(1, 3, 0, 2, 4)  # (4 in y, 4 in x, R, W / 4, C out)
@@ -87,7 +87,7 @@ class WinogradConv3x3(nn.Module):
 
 
 def _transform_input(image: Tensor, side: int) -> Tensor:
-    """Return B^T d, (6, ...), for the overlapping groups d of 6 along `side`, of which it makes one of 4 at a time.
+    """Return B^T d, (6, ...), for the overlapping groups d of 6 along `side`, each of which gives 4 outputs.
 
     Few and large operations: each ends with all threads waiting for each other.
     """
