@@ -332,7 +332,7 @@ def test_features_of_two_sizes_match(name, make):
 @each_network
 def test_memory_that_suffices_for_nothing_is_an_error_with_the_remedy(name, make, monkeypatch):
     lacks_memory_above(monkeypatch, NETWORKS[name], 0)
-    with pytest.raises(InputError, match=r'lacks GPU memory.*set matcher\.device: cpu'):
+    with pytest.raises(InputError, match=r'has not enough GPU memory.*set matcher\.device: cpu'):
         make(name).extract(texture(240, 320))
 
 

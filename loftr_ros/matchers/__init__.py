@@ -1,7 +1,7 @@
-"""Images in, matches out.
+"""Matchers: from two images to matches.
 
-`create_matcher(config.matcher)` makes the matcher of that name, from the table `MATCHERS` or from another package that
-registers a class or function under the entry-point group `loftr_ros.matchers`. Either is called with the MatcherConfig.
+`create_matcher(config.matcher)` makes the matcher of that name. Names are in the table `MATCHERS`, or another package
+registers a class or function in the entry-point group `loftr_ros.matchers`. Both are called with the MatcherConfig.
 torch is imported only when a matcher is made.
 """
 
@@ -18,7 +18,7 @@ from loftr_ros.matchers.subpixel import SubpixelMatcher
 __all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
 
 MATCHERS = {
-    # The small Efficient LoFTR that is shipped: its first weights.
+    # The small Efficient LoFTR that is shipped, with the first weights of the table.
     'default': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',
     'gcm': 'loftr_ros.matchers.gcm:GcmMatcher',
     'loftr': 'loftr_ros.matchers.detector_free:LoftrMatcher',
@@ -35,15 +35,15 @@ ENTRY_POINT_GROUP = 'loftr_ros.matchers'
 
 
 def matcher_names() -> list[str]:
-    """Return every name that `create_matcher` knows, those of other packages included."""
+    """Return every name that `create_matcher` accepts, including those of other packages."""
     return list(dict.fromkeys([*MATCHERS, *sorted(_third_party())]))
 
 
 def create_matcher(config: MatcherConfig | str = 'default') -> Matcher:
-    """Return the matcher `config.name`, its points refined as `config.subpixel` says.
+    """Return the matcher `config.name`, with the refinement of points that `config.subpixel` selects.
 
     Args:
-        config: the settings, or only the name of a matcher, with the defaults of all other settings.
+        config: the settings, or only the name of a matcher; then all other settings have their defaults.
 
     Raises:
         ConfigError: no matcher has that name, or it refuses a setting.

@@ -11,39 +11,39 @@ import numpy as np
 from loftr_ros.datatypes import Matches
 
 Features = Any
-"""What a matcher keeps of one image; opaque to everybody else."""
+"""What a matcher computes from one image. Only this matcher uses its content."""
 
 
 class Matcher(Protocol):
-    """Two images in, matches out, in two steps so that a video extracts each frame once.
+    """A matcher of two images, in two steps, so that each frame of a video is extracted only once.
 
-    Resizing, padding, colour, device, precision and the way back to original pixels are the matcher's own business.
-    A class derived from this one has the defaults of `notes` and `keep_points`.
+    The matcher is responsible for resizing, padding, colour, device, precision and the conversion to original pixels.
+    A derived class inherits the defaults of `notes` and `keep_points`.
     """
 
     name: str
     notes: Mapping[str, str] = MappingProxyType({})
-    """What a user should see of the state, by subject: the precision in use, a size reduced for lack of memory."""
+    """Messages to the user by subject: the precision in use, an image size reduced because memory is short."""
 
     def extract(self, image: np.ndarray) -> Features:
-        """Return all that depends on one image alone. `image`: uint8 (H, W) or (H, W, 3) blue first, any size."""
+        """Return the features of one image. `image`: uint8 (H, W) or (H, W, 3) blue first, any size."""
         ...
 
     def match(self, features0: Features, features1: Features) -> Matches:
-        """Return the matches of two images in their original pixels, whatever was matched before."""
+        """Return the matches in pixels of the original images. They do not depend on earlier calls."""
         ...
 
     def keep_points(self, features0: Features, matches: Matches) -> Features:
-        """Return features of the same image 0 that, matched again, give the places in `matches` the same points.
+        """Return features of image 0 with which later matches have the same points as `matches`.
 
-        So the points of a keyframe can be followed. `features0` does not change. Only a matcher whose points in image 0
-        depend on image 1 needs more than the default.
+        The points of a keyframe can be tracked with them. `features0` does not change. Only a matcher whose points in
+        image 0 depend on image 1 must override this method.
         """
         return features0
 
 
 MEMBERS = ('name', 'notes', 'extract', 'match', 'keep_points')
-"""What every matcher has."""
+"""Members of every matcher."""
 
 
 def match_images(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> Matches:

@@ -1,4 +1,4 @@
-"""The matchers `loftr` and `efficient_loftr`: a network with weights between images and matches."""
+"""The matchers `loftr` and `efficient_loftr`: networks without a keypoint detector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loftr_ros.weights.convert import load_network
 
 
 class DetectorFreeMatcher(ExtractingMatcher):
-    """A MatchingNetwork that needs no keypoints. `point_id0` is what the network says of its points (`point_ids`)."""
+    """Matcher with a MatchingNetwork without keypoints. `point_id0` is the network's `point_ids`."""
 
     network_name: str
     log10_dependence = DENSE_DEPENDENCE
@@ -35,7 +35,7 @@ class DetectorFreeMatcher(ExtractingMatcher):
         self.inference.warm_up(self)
 
     def keep_points(self, features0: ImageFeatures, matches: Matches) -> ImageFeatures:
-        """Return features of image 0 whose places with a match keep to its point; the other places are free."""
+        """Return features of image 0 in which matched places keep their points; the other places are free."""
         point_ids = torch.as_tensor(matches.point_id0[matches.point_id0 >= 0])
         if not features0.ids_valid or not len(point_ids):
             return features0
@@ -47,7 +47,7 @@ class DetectorFreeMatcher(ExtractingMatcher):
 
     @torch.inference_mode()
     def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
-        # The networks take scores above a threshold, this package from it on.
+        # The networks keep scores above a threshold, this package also scores equal to it.
         threshold = float(np.nextafter(np.float32(self.config.match_threshold), np.float32(-1)))
         found = self.network.match(
             features0.features, features1.features, threshold=threshold, max_matches=self.config.max_matches
@@ -57,13 +57,13 @@ class DetectorFreeMatcher(ExtractingMatcher):
         rows = torch.cat([found.keypoints0.double(), found.keypoints1.double(), scalars], dim=1)
         rows = rows.cpu().numpy()  # the one copy to the host
         confidence, sigma_px, ids = rows[:, 4:].T
-        confidence = confidence.clip(max=1).astype(np.float32)  # rounding may pass 1
+        confidence = confidence.clip(max=1).astype(np.float32)  # rounding may exceed 1
         ids = ids.astype(np.int64)
         return PreparedMatches(rows[:, :2], rows[:, 2:4], confidence, ids, self.log10_dependence, sigma_px)
 
     @torch.inference_mode()
     def _transformed_pair(self, network: MatchingNetwork) -> Iterable[Tensor]:
-        """Return the features of a fixed pair that the network compares."""
+        """Return the transformed features of a fixed pair of images."""
         pair = overlapping_pair(network.side_multiple)
         return network.transform(*(network.extract(*self.inference.inputs(i, dtype_of(network))) for i in pair))
 

@@ -1,4 +1,4 @@
-"""What runs the part of a network that sees one image: torch, or another engine that a user installs."""
+"""Engines that run the part of a network for one image: torch.compile, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from loftr_ros.matchers.onnx_files import write_onnx
 logger = logging.getLogger(__name__)
 
 Engine = Callable[..., tuple[Tensor, ...]]
-"""Takes and gives the tensors of a part (networks/parts.py)."""
+"""Maps the input tensors of a part (networks/parts.py) to its output tensors."""
 
 
 def create_engine(engine: str, part: nn.Module, device: torch.device, dtype: torch.dtype) -> Engine:
-    """Return `part` run by the engine that `matcher.engine` names.
+    """Return a function that runs `part` with the engine `matcher.engine`.
 
     Raises:
         ConfigError: the engine does not compute on this device or in this precision.
@@ -36,7 +36,7 @@ def create_engine(engine: str, part: nn.Module, device: torch.device, dtype: tor
 
 
 def _compile(part: nn.Module) -> Engine:
-    """torch.compile: some ten seconds with the first image of each of the first sizes, then for all sizes at once."""
+    """Compile with torch: about ten seconds for each of the first image sizes, then one version for all sizes."""
     return torch.compile(part)
 
 
@@ -47,7 +47,7 @@ def _onnxruntime(part: nn.Module) -> Engine:
         raise MissingDependencyError('matcher.engine onnxruntime needs: pip install onnx onnxruntime') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that spin while they wait take the cores from the rest of the robot (see runtime.py).
+    # Threads that spin while they wait block cores that other programs of the robot need (see runtime.py).
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     with tempfile.TemporaryDirectory() as folder:
         path = write_onnx(part, Path(folder) / 'part.onnx')
@@ -67,18 +67,18 @@ def _openvino(part: nn.Module) -> Engine:
         raise MissingDependencyError('matcher.engine openvino needs: pip install onnx openvino') from error
     with tempfile.TemporaryDirectory() as folder:
         model = openvino.Core().read_model(str(write_onnx(part, Path(folder) / 'part.onnx')))
-        # Left alone it may choose bf16, which precision.py would have to allow.
+        # By default it may choose bf16, but precision.py selects the number format.
         settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
         compiled = openvino.Core().compile_model(model, 'CPU', settings)
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = compiled([tensor.numpy() for tensor in tensors])
-        return tuple(torch.tensor(outputs[name]) for name in part.output_names)  # its own memory is used again
+        return tuple(torch.tensor(outputs[name]) for name in part.output_names)  # a copy: OpenVINO reuses its memory
 
     return run
 
 
 ENGINES = {'compile': _compile, 'onnxruntime': _onnxruntime, 'openvino': _openvino}
-"""Engines beside torch itself: functions from a part to what runs it."""
+"""Engines other than torch: functions that make an Engine from a part."""
 
 CPU_FP32_ONLY = ('onnxruntime', 'openvino')

@@ -1,4 +1,4 @@
-"""The patch descriptor F_0 of the matcher `gcm`: by rules, or a network with weights."""
+"""The patch descriptor F_0 of the matcher `gcm`: hand-made, or a network with weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def create_descriptor(config: MatcherConfig, notes: dict[str, str]) -> nn.Module
 
     Raises:
         ConfigError: no descriptor and no weights have that name, or their licence was not accepted.
-        InputError: the file of the weights is missing, or no weights of a patch descriptor.
+        InputError: the file of the weights is missing, or does not contain weights of a patch descriptor.
     """
     name = config.gcm.descriptor
     inference = Inference('gcm', config, notes)
@@ -40,6 +40,6 @@ def create_descriptor(config: MatcherConfig, notes: dict[str, str]) -> nn.Module
 
 @torch.inference_mode()
 def _features_of_pair(network: PatchDescriptor, inference: Inference) -> Iterable[Tensor]:
-    """Return the descriptors of a fixed pair, by which half precision is judged."""
+    """Return the descriptors of a fixed pair of images, for the test of half precision."""
     images = [inference.inputs(image, dtype_of(network))[0] for image in overlapping_pair(8)]
     return [network.dense(image) for image in images]

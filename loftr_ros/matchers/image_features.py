@@ -12,16 +12,16 @@ from loftr_ros.datatypes import Matches
 from loftr_ros.image import PreparedImage
 
 MIN_SIGMA_PX = 0.01
-"""A heat map with all its weight in one pixel has deviation 0, which no filter that divides by it survives."""
+"""A heat map with all its weight in one pixel has deviation 0, and filters divide by the deviation."""
 
 
 @dataclasses.dataclass(eq=False)
 class ImageFeatures:
-    """An image as it was prepared and what a matcher computes of it alone.
+    """A prepared image and the features that a matcher computes from it.
 
     Args:
         features: of the network or the detector.
-        ids_valid: False after the image was reduced for lack of memory: its points have other numbers then.
+        ids_valid: False if the image was reduced because memory was short: then its points have other numbers.
     """
 
     image: PreparedImage
@@ -51,7 +51,7 @@ class PreparedMatches:
     def to_original(self, features0: ImageFeatures, features1: ImageFeatures, config: MatcherConfig) -> Matches:
         """Return the matches in original pixels, most confident first.
 
-        Those outside their image, that are not finite, below `match_threshold` or beyond `max_matches` are left out.
+        Matches outside the images, not finite, below `match_threshold` or in excess of `max_matches` are left out.
         """
         image0, image1 = features0.image, features1.image
         keep = _is_inside(self.points0, image0) & _is_inside(self.points1, image1)
@@ -74,5 +74,5 @@ class PreparedMatches:
 
 
 def _is_inside(points: np.ndarray, image: PreparedImage) -> np.ndarray:
-    """Return (N,) bool; False for points that are not finite, too."""
+    """Return (N,) bool, whether a point is in the image; False for points that are not finite."""
     return ((points >= 0) & (points <= [image.width - 1, image.height - 1])).all(axis=1)

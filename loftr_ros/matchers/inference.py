@@ -1,7 +1,7 @@
 """Running the networks of a matcher: device, number format, engine, and image sizes that fit into GPU memory.
 
-A matcher has an `Inference` for its networks and an `ImageExtractor` for its images; both write into `notes` what a
-user should see of the state.
+A matcher has an `Inference` for its networks and an `ImageExtractor` for its images; both write messages to the user
+into `notes`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ logger = logging.getLogger(__name__)
 
 MAX_DRIFT = 0.15
 """Root mean square difference between features in half and in full precision, relative to the features, above which
-half precision is not used. Random weights of LoFTR and Efficient LoFTR drift by 0.01 in fp16, all matches staying, and
-by up to 0.08 in bf16, with 98 % of them staying within 1 px; twice that is more than rounding."""
+half precision is not used. With random weights LoFTR and Efficient LoFTR drift by 0.01 in fp16, where all matches stay
+the same, and by up to 0.08 in bf16, where 98 % of the matches stay within 1 px. Twice this value is not explained by
+rounding."""
 
 SHRINK, SMALLEST_PX = 0.75, 160
-"""Factor of the longer side after each lack of GPU memory, and the side below which the matcher gives up [px]."""
+"""Factor of the longer side after each out-of-memory error of the GPU, and the least longer side [px]."""
 
 WARM_UP_SIZE = (480, 640)
 OUT_OF_MEMORY = getattr(torch.cuda, 'OutOfMemoryError', MemoryError)
@@ -47,10 +48,10 @@ Network = TypeVar('Network', bound=nn.Module)
 
 
 class Inference:
-    """Device, number format and engine of the networks of a matcher, as `config` chooses them.
+    """Device, number format and engine of the networks of a matcher, from `config`.
 
     Raises:
-        ConfigError: the device is not there, or has no arithmetic for the number format.
+        ConfigError: the device does not exist, or does not support the number format.
     """
 
     def __init__(self, name: str, config: MatcherConfig, notes: dict[str, str]):
@@ -59,11 +60,11 @@ class Inference:
         self._dtype = choose_dtype(config.precision, self.device, config.engine)
 
     def prepare(self, network: Network, features: Callable[[Network], Iterable[Tensor]]) -> Network:
-        """Return `network` ready to compute, in half precision if that is chosen and does not drift.
+        """Return `network` prepared for inference, in half precision if it is chosen and the drift is small.
 
         Args:
             network: with `prepare_for_inference` of MatchingNetwork, on the CPU, with its weights.
-            features: returns tensors of the given network for a fixed input, by which half precision is judged.
+            features: returns the output tensors of a network for a fixed input, for the test of half precision.
         """
         plain = self.engine != 'torch'
         if self._dtype is torch.float32:
@@ -75,13 +76,13 @@ class Inference:
         self.notes['precision'] = f'{kind}, drift {drift:.2g}'
         if drift <= MAX_DRIFT:
             return half
-        # A drift that is not a number comes here, too.
+        # A drift of NaN also fails the test above.
         self.notes['precision'] = f'fp32: {kind} drifts by {drift:.2g}, allowed is {MAX_DRIFT:g}'
         logger.warning('%s computes in %s', self.name, self.notes['precision'])
         return full
 
     def extractor(self, network: nn.Module, part: type[ExtractPart]) -> Callable[[Tensor, Tensor | None], Any]:
-        """Return `network.extract`, run by the chosen engine; `part` is that of the prepared network."""
+        """Return `network.extract`, run by the chosen engine; `part` is the class of this part (networks/parts.py)."""
         if self.engine == 'torch':
             return network.extract
         module = part(network)
@@ -102,7 +103,7 @@ class Inference:
         return pixels, mask
 
     def warm_up(self, matcher: Matcher) -> None:
-        """Match a texture on a GPU, so that kernels are chosen and loaded now and not while the first frame waits."""
+        """Match a texture on a GPU, so that kernels are selected and loaded before the first frame."""
         if self.device.type == 'cuda':
             features = matcher.extract(texture(*WARM_UP_SIZE))
             matcher.match(features, features)
@@ -129,7 +130,7 @@ class ExtractingMatcher(Matcher):
 
 
 class ImageExtractor:
-    """Prepares images and extracts their features, at a lower resolution once GPU memory does not suffice.
+    """Prepares images and extracts their features, at a lower resolution after the GPU ran out of memory.
 
     Args:
         name: of the matcher, for messages.
@@ -158,7 +159,7 @@ class ImageExtractor:
                 return ImageFeatures(prepared, features)
 
     def retry(self, match: Callable[[], T], features0: ImageFeatures, features1: ImageFeatures) -> T:
-        """Return what `match` gives. When memory does not suffice, reduce both images in place and call it again."""
+        """Return the result of `match`. If the GPU is out of memory, reduce both images in place and call it again."""
         while True:
             result = self._attempt(match, features0.image, features1.image)
             if result is not None:
@@ -167,7 +168,7 @@ class ImageExtractor:
                 self.reduce(features)
 
     def reduce(self, features: ImageFeatures) -> None:
-        """Extract an image larger than `resize_max` again, in place: a keyframe is matched again and again."""
+        """Extract an image larger than `resize_max` again, in place, because a keyframe is matched many times."""
         image = features.image
         if max(image.width, image.height) <= self.resize_max:
             return
@@ -178,19 +179,19 @@ class ImageExtractor:
         features.features, features.ids_valid = smaller.features, False
 
     def _attempt(self, compute: Callable[[], T], *images: PreparedImage) -> T | None:
-        """Return what `compute` gives; None when GPU memory did not suffice, with `resize_max` lowered."""
+        """Return the result of `compute`; if the GPU is out of memory, lower `resize_max` and return None."""
         try:
             return compute()
         except OUT_OF_MEMORY as error:
             reason = str(error).splitlines()[0]
-        # Out here nothing holds the tensors of the attempt any more.
+        # Outside of `except`, so that the tensors of the attempt are free.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         longest = max(max(image.width, image.height) for image in images)
         if SHRINK * longest < SMALLEST_PX:
             raise InputError(
-                f'{self.name} lacks GPU memory for an image of {longest} px ({reason}); end other programs on the GPU, '
-                'or set matcher.device: cpu'
+                f'{self.name} has not enough GPU memory for an image of {longest} px ({reason}); end other programs '
+                'on the GPU, or set matcher.device: cpu'
             )
         self.resize_max = int(SHRINK * longest)
         self.notes['resize_max'] = f'{self.resize_max}, lowered from {longest} for lack of GPU memory'

@@ -15,11 +15,11 @@ from loftr_ros.networks.parts import Part
 from loftr_ros.output_files import writing
 
 OPSET = 17
-"""Version of the ONNX operators; ONNX Runtime 1.14, OpenVINO 2023 and TensorRT 8.6 have it."""
+"""Version of the ONNX operators; ONNX Runtime 1.14, OpenVINO 2023 and TensorRT 8.6 support it."""
 
 
 def write_onnx(part: Part, path: str | Path) -> Path:
-    """Write a part, of batch size 1 and with images of any size that its network takes, as an ONNX file.
+    """Write a part as an ONNX file, for batch size 1 and every image size that the network accepts.
 
     Raises:
         MissingDependencyError: the package onnx is not installed.
@@ -45,7 +45,7 @@ def write_onnx(part: Part, path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def _quiet():
-    """Hold back what the exporter says of checks that hold for every size, and of its own age."""
+    """Suppress warnings of the exporter about checks that are true for every size, and about its deprecation."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
         warnings.filterwarnings('ignore', category=DeprecationWarning)

@@ -97,7 +97,7 @@ class SiftMatcher(OpenCvMatcher):
         return cv2.SIFT_create(NUM_KEYPOINTS)
 
     def _positions(self, keypoints, image):
-        # OpenCV doubles the image first and is a quarter of a pixel off.
+        # OpenCV doubles the image first; its positions are too large by a quarter of a pixel.
         return super()._positions(keypoints, image) - 0.25
 
 

@@ -1,4 +1,4 @@
-"""In which floating-point format a network computes."""
+"""Selection of the floating-point format of a network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 CPU_UNITS = {torch.float16: {'avx512_fp16', 'amx_fp16'}, torch.bfloat16: {'avx512_bf16', 'amx_bf16'}}
-"""Flags of /proc/cpuinfo that mean arithmetic in hardware. Without it bf16 takes a hundred times the time of fp32."""
+"""Flags of /proc/cpuinfo for arithmetic in hardware. Without it bf16 is a hundred times slower than fp32."""
 
 
 def choose_dtype(precision: str, device: torch.device, engine: str = 'torch') -> torch.dtype:
-    """Return the format that `matcher.precision` names; 'auto': bf16 where torch on this CPU has units for it.
+    """Return the format that `matcher.precision` names; 'auto': bf16 if the CPU computes it in hardware.
 
-    On a GPU 'auto' is fp32: nobody has measured yet what half precision gains and loses there.
+    On a GPU 'auto' is fp32, because speed and accuracy of half precision are not measured there yet.
 
     Raises:
-        ConfigError: the device has no arithmetic for it.
+        ConfigError: the device does not support the format.
     """
     if precision == 'auto':
         has_units = device.type == 'cpu' and cpu_has_units(torch.bfloat16)
@@ -46,7 +46,7 @@ def cpu_has_units(dtype: torch.dtype) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """Return the flags of the first processor; empty where the system does not tell."""
+    """Return the flags of the first processor; empty if the system does not list them."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:

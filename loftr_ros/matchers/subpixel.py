@@ -1,8 +1,8 @@
-"""The last fraction of a pixel by least squares on grey values (Lucas and Kanade, IJCAI 1981), for every matcher.
+"""Sub-pixel refinement by least squares on grey values (Lucas and Kanade, IJCAI 1981), for every matcher.
 
-A network reads its points off maps of half the resolution or less; over the neighbouring frames of a video a patch of
-the image itself says ten times as exactly where it lies. Where it does not (no texture, another scale or angle, an
-occlusion) the matcher's point stays.
+A network finds its points in maps of half the resolution or less. Between neighbouring frames of a video, the grey
+values of a patch locate a point ten times as accurately. Where they do not (no texture, large change of scale or angle,
+occlusion), the point of the matcher is kept.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from loftr_ros.image import to_grey
 from loftr_ros.matchers.base import Features, Matcher
 
 RADIUS = 5
-"""A patch has 11 x 11 pixels: as on KITTI 7 to 15 do equally well, and fewer see less of a change of scale."""
+"""A patch has 11 x 11 pixels: 7 to 15 are equally good on KITTI; a small one is less sensitive to scale."""
 
 MAX_MOVE_PX = 1.5
-"""Largest correction [px of the matcher's image]: beyond it the patch has found another place."""
+"""Largest correction [px of the matcher's image]: a larger one means a wrong place."""
 
 MIN_CORRELATION = 0.6
-"""Least normalised correlation of the patches. At 0.8 half of the low-contrast, noisy points of TartanAir are lost."""
+"""Least normalised correlation of the patches. 0.8 loses half of the low-contrast, noisy points of TartanAir."""
 
 MAX_SIGMA_PX = 0.3
-"""With a larger deviation the patch knows no better than a network."""
+"""Largest deviation [px]: above it the patch is not more accurate than a network."""
 
 MODEL_SIGMA_PX = 0.1
-"""What no residual shows: interpolation, and the change of shape within a patch."""
+"""Errors that the residual does not show: interpolation, and the change of shape within a patch."""
 
 TILE_PX = 40
-"""Side of the tiles in which matches tell how the image is warped; three by three of them are fitted together."""
+"""Side of the tiles in which matches determine the local warp; three by three of them are fitted together."""
 
 FITS, MISFIT_PX = 4, 2.0
 """Rounds of reweighting, and the scale of their Cauchy weights."""
 
 MIN_NEIGHBOURS = 12
-"""Weight of the matches that a fit needs: four for each two of its unknowns."""
+"""Least sum of the weights of the matches of a fit: four matches for each two unknowns."""
 
 STEPS, SMALL_STEP_PX = 8, 0.02
 
 CHUNK_SIZE = 1024
-"""Patches in one go: 0.5 MB an array stay in the cache."""
+"""Number of patches at once: arrays of 0.5 MB fit into the cache."""
 
 
 class Refined(NamedTuple):
     """N points of image 1 after the refinement."""
 
-    points1: np.ndarray  # (N, 2) float64 [px], as given where not `sure`
-    sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN where not `sure`
+    points1: np.ndarray  # (N, 2) float64 [px], as given if not `sure`
+    sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN if not `sure`
     sure: np.ndarray  # (N,) bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SubpixelFeatures:
-    """An image and what the matcher behind keeps of it."""
+    """An image and the features of the refined matcher."""
 
     grey: np.ndarray  # uint8 (H, W)
     features: Features
 
 
 class SubpixelMatcher(Matcher):
-    """Another matcher, its points of image 1 refined in the original images.
+    """A matcher whose points in image 1 are refined in the original images.
 
-    `sigma_px` of a refined match is that of the least squares; the others keep the matcher's.
+    `sigma_px` of a refined match is that of the least squares; the other matches keep that of the matcher.
     """
 
     def __init__(self, matcher: Matcher, resize_max: int):
@@ -79,7 +79,7 @@ class SubpixelMatcher(Matcher):
         return self.matcher.notes
 
     def extract(self, image: np.ndarray) -> SubpixelFeatures:
-        features = self.matcher.extract(image)  # first: it refuses what is no image
+        features = self.matcher.extract(image)  # first, because it checks that this is an image
         return SubpixelFeatures(to_grey(image), features)
 
     def match(self, features0: SubpixelFeatures, features1: SubpixelFeatures) -> Matches:
@@ -99,15 +99,15 @@ class SubpixelMatcher(Matcher):
 def lucas_kanade(
     image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, points1: np.ndarray, max_move_px: float = MAX_MOVE_PX
 ) -> Refined:
-    """Return where the patches around `points0` lie in image 1, near `points1`.
+    """Return the positions in image 1, near `points1`, of the patches around `points0`.
 
-    Gauss-Newton on the shift of a patch, whose brightness and contrast may differ (Baker and Matthews, IJCV 2004, the
-    inverse compositional form). Its rotation, scale and shear are those of the matches around it.
+    Gauss-Newton on the shift of a patch, with unknown brightness and contrast (Baker and Matthews, IJCV 2004, the
+    inverse compositional form). Rotation, scale and shear come from the matches around it.
 
     Args:
         image0, image1: uint8 (H, W), sizes may differ. points0, points1: (N, 2) x, y [px].
     """
-    # In float32: OpenCV rounds the interpolation of uint8 images to whole grey values.
+    # float32, because OpenCV rounds the interpolation of uint8 images to whole grey values.
     image0, image1 = (image.astype(np.float32) for image in (image0, image1))
     points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
     refined = Refined(points1.copy(), np.full(len(points1), np.nan), np.zeros(len(points1), bool))
@@ -125,9 +125,9 @@ def lucas_kanade(
 
 
 def local_warps(points0: np.ndarray, points1: np.ndarray) -> np.ndarray:
-    """Return (N, 2, 2), what a step in image 0 is in image 1 near each match, by affine fits to the matches around it.
+    """Return (N, 2, 2), the linear map from image 0 to image 1 at each match, by affine fits to the matches around it.
 
-    The identity where too few agree on a map, and where that would turn a patch over or change its area by more than 4.
+    The identity if too few matches agree, and if the map would mirror a patch or change its area by more than 4.
     """
     warps = np.tile(np.eye(2), (len(points0), 1, 1))
     if not len(points0):
@@ -171,7 +171,7 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     slope_y = _centred(around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) / 2
     patch0 = _centred(around[:, 1:-1, 1:-1])
     xx, xy, yy = _dot(slope_x, slope_x), _dot(slope_x, slope_y), _dot(slope_y, slope_y)
-    # A floor far below any texture's, 1e-3 grey values a pixel, so that a plain patch divides by no zero.
+    # A floor far below that of any texture, 1e-3 grey values a pixel, to avoid division by zero for a plain patch.
     determinant = np.maximum(xx * yy - xy * xy, (1e-3 * side) ** 4)
     energy0 = np.maximum(_dot(patch0, patch0), 1e-3)
 
@@ -190,7 +190,7 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
         step = np.stack([yy[moving] * x - xy[moving] * y, xx[moving] * y - xy[moving] * x], axis=1)
         step = np.einsum('nij,nj->ni', warps[moving], step / determinant[moving, None])
         length = np.linalg.norm(step, axis=1)
-        shift[moving] += step / np.maximum(length, 1)[:, None]  # at most a pixel: the slopes reach no farther
+        shift[moving] += step / np.maximum(length, 1)[:, None]  # at most a pixel, the range of the slopes
         moving = moving[(length > SMALL_STEP_PX) & (np.linalg.norm(shift[moving], axis=1) <= 2 * max_move_px)]
         if not len(moving):
             break
@@ -218,7 +218,7 @@ def _sample(image: np.ndarray, points: np.ndarray, steps_x: np.ndarray, steps_y:
 
 
 def _centred(patches: np.ndarray) -> np.ndarray:
-    """Return (N, P), the patches (N, ...) without their mean: whatever the brightness."""
+    """Return (N, P), the patches (N, ...) without their mean, to be independent of the brightness."""
     flat = patches.reshape(len(patches), -1)
     return flat - flat.mean(axis=1, keepdims=True)
 
@@ -228,6 +228,6 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _has_patch(points: np.ndarray, image: np.ndarray, radius: int) -> np.ndarray:
-    """Return (N,) bool, whether the patch around a point lies in the image; False for points that are not finite."""
+    """Return (N,) bool, whether the patch around a point is in the image; False for points that are not finite."""
     limit = np.array(image.shape[::-1]) - 1 - radius
     return ((points >= radius) & (points <= limit)).all(axis=1)

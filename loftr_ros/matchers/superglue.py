@@ -17,7 +17,7 @@ from loftr_ros.weights.convert import load_network
 
 
 class SuperGlueMatcher(LearnedKeypointMatcher):
-    """The graph network and the optimal transport of SuperGlue, once a pair; SuperPoint, once an image."""
+    """SuperPoint for each image; the graph network and the optimal transport of SuperGlue for each pair."""
 
     max_keypoints = 1024
 
@@ -41,7 +41,7 @@ class SuperGlueMatcher(LearnedKeypointMatcher):
         self.inference.warm_up(self)
 
     def pairs(self, features0: ImageFeatures, features1: ImageFeatures) -> KeypointPairs:
-        """Return the pairs that prefer each other, whatever their confidence."""
+        """Return the mutually best pairs of any confidence."""
         sizes = ((features.image.height, features.image.width) for features in (features0, features1))
         found = self.network.match(features0.features, features1.features, *sizes, threshold=0.0)
         index0 = (found.partner0[0] >= 0).nonzero()[:, 0]
@@ -49,7 +49,7 @@ class SuperGlueMatcher(LearnedKeypointMatcher):
 
     @torch.inference_mode()
     def _assignment_of_pair(self, network: SuperGlue) -> Iterable[Tensor]:
-        """Return the probabilities of all pairs of keypoints of a fixed pair, by which half precision is judged."""
+        """Return the probabilities of all pairs of keypoints of a fixed pair, for the test of half precision."""
         images = overlapping_pair(self.detector.side_multiple)
         sizes = ((image.height, image.width) for image in images)
         keypoints = [self.detector.detect(image) for image in images]

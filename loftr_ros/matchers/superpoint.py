@@ -1,4 +1,4 @@
-"""SuperPoint as a detector, and the matcher `superpoint_nn`: its keypoints matched as mutually nearest neighbours."""
+"""SuperPoint as a detector, and the matcher `superpoint_nn`: matching of its keypoints by mutual nearest neighbours."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from loftr_ros.networks.superpoint import SuperPoint
 from loftr_ros.weights.convert import load_network
 
 TEMPERATURE = 0.05
-"""Of the dual soft-max over cosines that gives the confidence; 0.07 in training (training/superpoint.py). With 0.05 the
-default `match_threshold` keeps 1.4 times the correct matches on KITTI and TartanAir, and the poses are as good."""
+"""Temperature of the dual soft-max over cosines that gives the confidence; 0.07 in training (training/superpoint.py).
+With 0.05 the default `match_threshold` keeps 1.4 times as many correct matches on KITTI and TartanAir, with equally
+good poses."""
 
 
 class KeypointPairs(NamedTuple):
@@ -38,7 +39,7 @@ class SuperPointDetector:
     Args:
         weights: as matcher.weights, of a SuperPoint.
         inference: device, number format and engine.
-        max_keypoints: of an image, where the configuration does not say.
+        max_keypoints: of an image, if the configuration does not give it.
     """
 
     def __init__(self, weights: str, config: MatcherConfig, inference: Inference, max_keypoints: int):
@@ -69,20 +70,20 @@ class SuperPointDetector:
 
     @torch.inference_mode()
     def _features_of_pair(self, network: SuperPoint) -> Iterable[Tensor]:
-        """Return the maps of a fixed pair, by which half precision is judged."""
+        """Return the descriptor maps of a fixed pair of images, for the test of half precision."""
         pair = overlapping_pair(network.side_multiple)
         features = [network.extract(*self.inference.inputs(image, dtype_of(network))) for image in pair]
         return [features.descriptors for features in features]
 
 
 class LearnedKeypointMatcher(ExtractingMatcher):
-    """What matchers of SuperPoint's keypoints have in common. `point_id0` is the number of the keypoint."""
+    """Base class of matchers with SuperPoint's keypoints. `point_id0` is the number of the keypoint."""
 
     max_keypoints: int
     """Default of `keypoints.max_keypoints`."""
 
     # Learned descriptors make wrong matches agree with each other. Measured: with 0, seven (superpoint_nn) and six
-    # (superglue) of 300 pairs of different places get a pose; with 18 one each, and no right pose is lost.
+    # (superglue) of 300 pairs of different places get a pose; with 18 one each, and no correct pose is lost.
     log10_dependence = 18.0
 
     def __init__(self, config: MatcherConfig, name: str, detector_weights: str):
@@ -97,10 +98,10 @@ class LearnedKeypointMatcher(ExtractingMatcher):
     def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
         pairs = self.pairs(features0, features1)
         points0, points1 = features0.features.points[0, pairs.index0], features1.features.points[0, pairs.index1]
-        # The one copy to the host; keypoints have fewer than 2^53 numbers and pixels.
+        # The one copy to the host; float64 represents the numbers of keypoints exactly.
         columns = [points0, points1, pairs.confidence[:, None], pairs.index0[:, None]]
         rows = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-        confidence = rows[:, 4].clip(max=1).astype(np.float32)  # rounding may pass 1
+        confidence = rows[:, 4].clip(max=1).astype(np.float32)  # rounding may exceed 1
         ids = rows[:, 5].astype(np.int64)
         return PreparedMatches(rows[:, :2], rows[:, 2:4], confidence, ids, self.log10_dependence)
 
@@ -110,7 +111,7 @@ class LearnedKeypointMatcher(ExtractingMatcher):
 
 
 class NearestNeighbourMatcher(LearnedKeypointMatcher):
-    """Pairs of which each has the nearest descriptor of the other image."""
+    """Matches keypoints whose descriptors are mutual nearest neighbours."""
 
     max_keypoints = 2048
 
@@ -124,7 +125,7 @@ class NearestNeighbourMatcher(LearnedKeypointMatcher):
 
 
 def nearest_neighbours(descriptors0: Tensor, descriptors1: Tensor, settings: KeypointConfig) -> KeypointPairs:
-    """Return the mutually nearest descriptors of (N, D) and (M, D), all of length 1, that pass the settings' tests.
+    """Return the mutually nearest descriptors of (N, D) and (M, D), all of length 1, that pass the tests of `settings`.
 
     The confidence is the dual soft-max of the cosines over TEMPERATURE.
     """
