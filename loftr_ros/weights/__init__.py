@@ -1,7 +1,7 @@
-"""Weights of the networks: which there are, where they lie, and how they get into a network, exactly or not at all.
+"""Weights of the networks: the table of known weights, their files, and strict loading into a network.
 
-A matcher uses it in this order: `find` says which entry and file a setting means, the network is made with the entry's
-settings, `load_state` reads the file without running what may be in it, `load_into` fills the network strictly.
+A matcher loads weights in these steps: `find` returns the entry and the file of a setting; the network is made with the
+settings of the entry; `load_state` reads the file without running code in it; `load_into` fills the network.
 """
 
 from loftr_ros.weights.checkpoints import CHECKPOINTS, Checkpoint

@@ -9,20 +9,20 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """One file of weights and what it needs.
+    """One file of weights and its properties.
 
     Args:
-        name: what `matcher.weights` calls it.
+        name: its name in `matcher.weights`.
         matcher: `matcher.name` that can load it.
-        network: arguments of the network's constructor; they belong to the weights and are no user's choice.
+        network: arguments of the constructor of the network; they belong to the weights, a user cannot choose them.
         file: name of the file, in the package's folder of shipped weights or in the cache.
-        url: where a program can download it; '' when only a browser can.
-        page: where a person finds it.
-        sha256: of the file; '' where nobody has published it.
+        url: address for a download by program; '' if only a browser can download it.
+        page: web page for a download by hand.
+        sha256: of the file; '' if it is not published.
         licence: of the weights.
         non_commercial: the licence forbids commercial use; loading needs `matcher.accept_license`.
-        note: what else a user should know.
-        detector: of SuperGlue, `matcher.weights` of the SuperPoint that it was trained with.
+        note: further information for the user.
+        detector: for SuperGlue, `matcher.weights` of the SuperPoint that it was trained with.
     """
 
     name: str
@@ -42,8 +42,8 @@ def loftr_settings(match_type: str, positional_encoding: str) -> dict[str, Any]:
     """Return the settings of the official LoFTR weights.
 
     Args:
-        positional_encoding: 'original' has the operator precedence slip of the first release (weights trained with it
-            need it), 'fixed' is the formula of the paper.
+        positional_encoding: 'original' has the operator precedence error of the first release, which weights trained
+            with it need; 'fixed' is the formula of the paper.
     """
     return {
         'initial_dim': 128,
@@ -322,7 +322,7 @@ _ENTRIES = (
         file='r2d2_WASF_N16.pt',
         url=f'{R2D2}/r2d2_WASF_N16.pt',
         sha256='9ae90e02a9a133d100ca7aeaa32f4d4d7736a6dd222a530a25c8f7da5e508528',
-        note='R2D2, web images and Aachen, the model of localisation; for gcm.descriptor, the teacher in the paper',
+        note='R2D2, web images and Aachen, the model for localisation; for gcm.descriptor, the teacher in the paper',
         **R2D2_TERMS,
     ),
     Checkpoint(

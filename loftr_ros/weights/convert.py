@@ -1,4 +1,4 @@
-"""Turn any readable weights into a safetensors file that says what it is; make the network that weights fit."""
+"""Conversion of weights to safetensors files with metadata, and creation of the network for given weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from loftr_ros.weights.locate import find, identify, sha256_of
 
 
 def build_network(checkpoint: Checkpoint):
-    """Return the network (torch.nn.Module, random weights) that an entry belongs to.
+    """Return the network (torch.nn.Module, random weights) of an entry.
 
     Raises:
-        ConfigError: this version has no such network, or it does not know one of the entry's settings.
+        ConfigError: this version does not have the network, or the network does not have one of the settings.
     """
     try:
         return create_network(checkpoint.matcher, checkpoint.network)
@@ -27,7 +27,7 @@ def build_network(checkpoint: Checkpoint):
 
 
 def load_network(name: str, weights: str, accept_license: bool):
-    """Return the network `name` on the CPU, as it was trained, and the entry of its weights (see `find`)."""
+    """Return the network `name` with its weights on the CPU, and the entry of the weights (see `find`)."""
     checkpoint, path = find(weights, name, accept_license)
     network = build_network(checkpoint)
     load_into(network, load_state(path), path)
@@ -35,9 +35,9 @@ def load_network(name: str, weights: str, accept_license: bool):
 
 
 def convert(source: str, target: str | Path) -> Checkpoint:
-    """Write the weights `source` means (see `find`) to the safetensors file `target`; return their entry.
+    """Write the weights `source` (a setting, see `find`) to the safetensors file `target`; return their entry.
 
-    Weights that do not fit the network of their entry are refused.
+    Weights that do not fit the network of their entry raise InputError.
     """
     checkpoint, path = identify(source)
     state = load_state(path)

@@ -1,4 +1,4 @@
-"""Download weights over HTTP: pooch checks the hash and puts the complete file in place; resuming is added here."""
+"""Download weights over HTTP: pooch checks the hash and moves the complete file; this adds resuming."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from loftr_ros.weights.locate import cache_folder, check_hash, how_to_get, sha25
 
 _BLOCK = 1 << 16
 _TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
-"""HTTP states after which another try may succeed; after 416 (no such range) the download starts again."""
+"""HTTP status codes after which another try may succeed; after 416 (no such range) the download starts again."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes received and the bytes in all (0 when the server does not say)."""
+"""Called with the received and the total number of bytes (0 if the server does not give it)."""
 
 
 class DownloadError(LoftrRosError):
@@ -35,20 +35,20 @@ def download(
     attempts: int = 5,
     pause_s: float = 1.0,
 ) -> Path:
-    """Return the file of `checkpoint`, downloaded into `folder` (default: the cache) unless it is there already.
+    """Return the file of `checkpoint`, downloaded into `folder` (default: the cache) unless it exists.
 
-    An interrupted download is continued from `<file>.part` where a hash can prove the result. Of two processes the
-    second waits and finds the file. The caller checks the licence.
+    An interrupted download is continued from `<file>.part` if a hash can prove the result. If two processes download
+    the same file, the second waits and finds it. The caller checks the licence.
 
     Args:
         timeout_s: longest silence of the server [s].
-        attempts: failures in a row, without a byte gained, before giving up.
+        attempts: number of consecutive failures without a received byte before giving up.
         pause_s: wait after the first failure [s], doubled after each further one.
 
     Raises:
         ConfigError: the entry has no address.
-        InputError: the file that is there, or the downloaded one, is not the right one.
-        DownloadError: the server does not give it, or it cannot be written.
+        InputError: the existing or the downloaded file has the wrong hash.
+        DownloadError: the server does not send it, or it cannot be written.
         MissingDependencyError: pooch is not installed.
     """
     target = (folder or cache_folder()) / checkpoint.file
@@ -86,7 +86,7 @@ def _only_process_in(folder: Path):
     """Wait until no other process downloads into `folder`."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems have no locks; there the user must not download twice at once.
+        # Some network file systems have no locks; there two downloads at the same time are not prevented.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -95,12 +95,12 @@ def _only_process_in(folder: Path):
 
 
 class _RefusedError(Exception):
-    """The server's answer will be the same at the next try."""
+    """A failure after which another try gives the same result."""
 
 
 @dataclasses.dataclass
 class _ResumingDownloader:
-    """A downloader for pooch that goes on where the last one ended; see `download` for its fields."""
+    """A downloader for pooch that continues where the last one ended; see `download` for its fields."""
 
     part: Path
     sha256: str
@@ -117,7 +117,7 @@ class _ResumingDownloader:
         if not self._is_proven():
             self._fill(url)
         if continued and not self._is_proven():
-            self.part.unlink()  # its beginning may be of an older file: once more from the start
+            self.part.unlink()  # its beginning may be from an older file: start again
             self._fill(url)
         try:
             refuse_what_is_no_weights(self.part)
@@ -133,7 +133,7 @@ class _ResumingDownloader:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _fill(self, url: str) -> None:
-        """Append to the part until it is as long as the server says, or raise DownloadError."""
+        """Append to the partial file until it has the length that the server gives, or raise DownloadError."""
         failures = 0
         while True:
             before = self._size()
@@ -152,7 +152,7 @@ class _ResumingDownloader:
             time.sleep(self.pause_s * 2 ** (failures - 1))
 
     def _append(self, url: str) -> str:
-        """Append what is missing, over one connection; return '' when the file is complete, else why it is not."""
+        """Append the missing bytes over one connection; return '' if the file is complete, else the reason."""
         import requests  # which pooch requires
 
         offset = self._size()
@@ -167,13 +167,14 @@ class _ResumingDownloader:
             cause: BaseException = error
             while cause.__context__ is not None:  # requests wraps it several times
                 cause = cause.__context__
-            return 'the server is silent' if isinstance(cause, TimeoutError) else f'{type(cause).__name__}: {cause}'
+            timed_out = isinstance(cause, TimeoutError)
+            return 'the server does not respond' if timed_out else f'{type(cause).__name__}: {cause}'
 
     def _receive(self, response, offset: int) -> str:
-        """Write the body of a response into the part from `offset` on; return '' when all of it came, else why not."""
+        """Write the body of a response to the partial file at `offset`; return '' if complete, else the reason."""
         if not response.ok:
             if response.status_code == 416:
-                self.part.unlink(missing_ok=True)  # it has more bytes than the server's file
+                self.part.unlink(missing_ok=True)  # the partial file is longer than the server's file
             answer = f'the server answers {response.status_code} {response.reason}'
             if response.status_code not in _TEMPORARY:
                 raise _RefusedError(answer)

@@ -1,4 +1,4 @@
-"""Read weights without running code that may be in them, fill a network exactly, write safetensors."""
+"""Reading weights without running code in their files, strict loading into a network, writing safetensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PREFIXES = ('matcher.', 'module.', '_orig_mod.')
-"""What PyTorch Lightning (the authors' class), DataParallel and torch.compile put before every name."""
+"""Prefixes of names by PyTorch Lightning (the authors' class), DataParallel and torch.compile."""
 
 BOOKKEEPING = ('pytorch_lightning.', 'lightning.', 'yacs.config.', 'numpy.')
-"""Modules whose objects stand beside the weights in training checkpoints. They are not imported: empty classes stand in
-for them, which do nothing. Every other global is refused, so that code in a file is noticed."""
+"""Modules whose objects are stored with the weights in training checkpoints. They are not imported but replaced by
+empty classes that do nothing. Every other global raises an error, so that code in a file is detected."""
 
 _MOST_STAND_INS = 20
 
@@ -30,11 +30,11 @@ _MOST_STAND_INS = 20
 def load_state(path: str | Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name, on the CPU, in the authors' layout.
 
-    Reads safetensors, and PyTorch files through `weights_only=True` alone. A state_dict inside a training checkpoint is
-    taken out of it, prefixes that all names share are taken off, the layouts of transformers are renamed.
+    Reads safetensors files, and PyTorch files only with `weights_only=True`. The state_dict of a training checkpoint is
+    extracted, prefixes of all names are removed, names of the package transformers are converted.
 
     Raises:
-        InputError: the file is missing, empty, truncated, no weights at all, holds code, NaN or infinity.
+        InputError: the file is missing, empty, truncated, does not contain weights, or contains code, NaN or infinity.
     """
     path = Path(path)
     head = refuse_what_is_no_weights(path)
@@ -45,8 +45,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def refuse_what_is_not_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Raise InputError when a number of `state` is NaN or infinite; names the first tensor and counts them."""
-    # As float32, which the networks have: not every kind of number knows `isfinite`, and a float64 may overflow.
+    """Raise InputError with the first tensor and the number of tensors if `state` contains NaN or infinity."""
+    # As float32, as in the networks: some types do not support `isfinite`, and a float64 may overflow.
     bad = [name for name, tensor in state.items() if not tensor.float().isfinite().all()]
     if bad:
         raise InputError(
@@ -56,7 +56,7 @@ def refuse_what_is_not_finite(state: Mapping[str, Tensor], source: str | Path) -
 
 
 def refuse_what_is_no_weights(path: Path) -> bytes:
-    """Return the first bytes of a file, or raise InputError when they show what it is instead of weights."""
+    """Return the first bytes of a file, or raise InputError if they are those of another kind of file."""
     if not path.is_file():
         raise InputError(f'there is no file {path}')
     with open(path, 'rb') as stream:
@@ -99,7 +99,7 @@ def _safetensors():
 
 
 def _read_torch(path: Path) -> Any:
-    """Return what `torch.load` gives with `weights_only=True`, bookkeeping of trainers as empty stand-ins."""
+    """Return the result of `torch.load` with `weights_only=True`; objects of trainers are empty."""
     import torch
 
     stand_ins: dict[str, type] = {}
@@ -108,8 +108,8 @@ def _read_torch(path: Path) -> Any:
             with _allow(stand_ins.values()):
                 return torch.load(path, map_location='cpu', weights_only=True)
         except Exception as error:
-            # A damaged pickle raises anything, and what PyTorch makes of a global that it refuses changed between 2.1
-            # and 2.13; its name stands in every text.
+            # A damaged pickle raises any exception, and the error for a refused global changed between PyTorch 2.1 and
+            # 2.13; all versions of its text contain the name.
             found = re.search(r'(?:GLOBAL|class|function) ([A-Za-z_][\w.]*\.\w+)', str(error))
             if found is None:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -137,7 +137,7 @@ def _allow(classes):
 
 
 def _stand_in(name: str) -> type:
-    """Return an empty class that pickle takes for the class `name`: it can be made and filled, and does nothing."""
+    """Return an empty class that pickle uses in place of the class `name`."""
     module, _, own_name = name.rpartition('.')
     ignore = {'__module__': module, '__qualname__': own_name, '__setstate__': lambda self, state: None}
     return type(own_name, (dict,), ignore | {'__init__': lambda self, *args, **kwargs: None})
@@ -163,7 +163,7 @@ def _describe(value: Any) -> str:
 
 
 def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off prefixes that every name has."""
+    """Remove prefixes that every name has."""
     stripped = True
     while stripped:
         stripped = False
@@ -175,11 +175,11 @@ def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Path = 'the weights') -> None:
-    """Fill `network` with `state`: every tensor and counter of both, by name and shape, or nothing.
+    """Fill `network` with `state`; all tensors and counters must agree in name and shape.
 
     Raises:
-        InputError: a tensor is missing, too many or of another shape; names the first, counts them, says the likely
-            cause. The network is unchanged then.
+        InputError: a tensor is missing, unexpected or of another shape. The message has the first one, the number and
+            the likely cause. The network is unchanged.
     """
     own = network.state_dict()
     missing = [name for name in own if name not in state]
@@ -218,7 +218,7 @@ def _likely_cause(own, state, missing: list[str], unexpected: list[str]) -> str:
 
 
 def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, source_sha256: str = '') -> None:
-    """Write `state` as safetensors with all that `find` needs to know in its metadata; whole or not at all.
+    """Write `state` as a complete safetensors file with the metadata that `find` needs, or no file.
 
     Args:
         path: ends in .safetensors.
@@ -233,7 +233,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], checkpoint: Checkpoint, 
     refuse_what_is_not_finite(state, f'what is to be {path}')
     if path.suffix != '.safetensors':
         raise InputError(f'weights are written as safetensors, got {path}; let its name end in .safetensors')
-    # Own memory for each tensor: safetensors refuses views that share theirs.
+    # A copy of each tensor, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     data = _safetensors().torch.save(tensors, metadata=write_metadata(checkpoint, source_sha256))
     with writing(path) as file:

@@ -1,4 +1,4 @@
-"""Names of tensors: the layouts of transformers turned into those of the authors, which our networks have.
+"""Conversion of weights of the package transformers to the names of the authors, which our networks have.
 
 Only names, the order of attention channels and trailing axes of length one change, never a number.
 """
@@ -16,22 +16,22 @@ SUPERGLUE_HEADS = 4
 
 
 def matcher_of(state: Mapping[str, Any]) -> str:
-    """Return the matcher whose weights these are, '' when unknown."""
+    """Return the matcher of these weights, '' if unknown."""
     return next((name for name, entry in NETWORKS.items() if entry.mark in state), '')
 
 
 def to_official(state: dict[str, Any]) -> dict[str, Any]:
-    """Return `state` (tensor by name) in the authors' layout; what is not of transformers comes back as it is."""
+    """Return `state` (tensor by name) in the authors' layout; other weights are returned unchanged."""
     if any(name.startswith('efficientloftr.') for name in state):
         return {_rename(name, _EFFICIENT_LOFTR): tensor for name, tensor in state.items()}
     if any(name.startswith('keypoint_encoder.') for name in state):
-        # The file of transformers also holds the SuperPoint that SuperGlue was trained with.
+        # The file of transformers also contains the SuperPoint that SuperGlue was trained with.
         own = {name: tensor for name, tensor in state.items() if not name.startswith('keypoint_detector.')}
         return {_rename(name, _SUPERGLUE): _superglue_tensor(name, tensor) for name, tensor in own.items()}
     if any(name.startswith('keypoint_decoder.conv_score') for name in state):
         return {_rename(name, _SUPERPOINT): tensor for name, tensor in state.items()}
     if 'ops.0.weight' in state:
-        # R2D2's two heads rate pixels as keypoints; GCM matches all pixels and has no use for them.
+        # R2D2's two heads score pixels as keypoints; GCM matches all pixels and does not need them.
         return {name: tensor for name, tensor in state.items() if not name.startswith(('clf.', 'sal.'))}
     return state
 

@@ -1,4 +1,4 @@
-"""From the setting `matcher.weights` to an entry of the table and a file on the disk."""
+"""Search of the entry and the file for the setting `matcher.weights`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Return where downloaded weights lie: $LOFTR_ROS_CACHE, else loftr_ros in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder of downloaded weights: $LOFTR_ROS_CACHE, else loftr_ros in $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get('LOFTR_ROS_CACHE')
     if own:
         return Path(own).expanduser()
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def file_of(checkpoint: Checkpoint) -> Path:
-    """Return the file of an entry: the shipped one, else the place in the cache, whether it is there or not."""
+    """Return the file of an entry: the shipped one, else the path in the cache, even if it does not exist."""
     shipped = SHIPPED / checkpoint.file
     return shipped if shipped.is_file() else cache_folder() / checkpoint.file
 
@@ -40,7 +40,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_hash(path: Path, checkpoint: Checkpoint) -> None:
-    """Raise InputError when the entry's hash is known and the file has another."""
+    """Raise InputError if the entry has a hash and the file has a different one."""
     found = sha256_of(path) if checkpoint.sha256 else ''
     if found != checkpoint.sha256:
         raise InputError(
@@ -50,20 +50,20 @@ def check_hash(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def find(name_or_path: str, matcher: str, accept_license: bool = False) -> tuple[Checkpoint, Path]:
-    """Return the entry and the file that `matcher.weights` means.
+    """Return the entry and the file of a value of `matcher.weights`.
 
-    `name_or_path` is
+    `name_or_path` is one of
     * '': the matcher's default, its first entry in the table;
-    * a name of the table: its file, shipped or in the cache, of the right hash;
-    * `name=path`: your own file for the network of that entry, whatever its hash;
-    * a path: a safetensors file written by `save` or `loftr_ros weights convert`, which carries its entry, or a file
-      whose hash stands in the table.
+    * a name of the table: its file, shipped or in the cache, which must have the right hash;
+    * `name=path`: your own file for the network of that entry, with any hash;
+    * a path: a safetensors file written by `save` or `loftr_ros weights convert`, which contains its entry, or a file
+      whose hash is in the table.
 
     Nothing is downloaded: a robot must not depend on a server when it starts.
 
     Raises:
         ConfigError: unknown name, weights of another matcher, or a licence that was not accepted.
-        InputError: the file is not there, has the wrong hash, or does not say what it is.
+        InputError: the file is missing, has the wrong hash, or its network is unknown.
     """
     checkpoint, path = identify(name_or_path or _default_of(matcher))
     if checkpoint.matcher != matcher:
@@ -85,7 +85,7 @@ def check_license(checkpoint: Checkpoint, accept_license: bool) -> None:
 
 
 def identify(name_or_path: str) -> tuple[Checkpoint, Path]:
-    """Return entry and file as `find` does, for any matcher and licence."""
+    """Return entry and file as `find`, for any matcher and licence."""
     name, equals, own = name_or_path.partition('=')
     if equals and not Path(name_or_path).expanduser().is_file():
         return entry_named(name), _existing(Path(own).expanduser())

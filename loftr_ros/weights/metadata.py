@@ -1,4 +1,4 @@
-"""What a safetensors file of ours says about itself, in the header that needs no torch to read."""
+"""Metadata in the header of safetensors files of this package, read without torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from loftr_ros.errors import InputError
 from loftr_ros.weights.checkpoints import Checkpoint
 
 MARK = 'loftr_ros'
-"""Key of the metadata by which a file is known as ours; its value counts the versions of the form."""
+"""Key of the metadata that marks a file of this package; its value is the version of the format."""
 
 _LONGEST_HEADER = 100_000_000
-"""Limit of the safetensors format [bytes]; more is no header."""
+"""Limit of the safetensors format [bytes]; a larger value is not a header."""
 
 
 def write_metadata(checkpoint: Checkpoint, source_sha256: str = '') -> dict[str, str]:
-    """Return the metadata of a file with the weights of `checkpoint`; `source_sha256` of the file it was made from."""
+    """Return the metadata of a file with the weights of `checkpoint`; `source_sha256`: of the file it was made from."""
     return {
         MARK: '1',
         'name': checkpoint.name,
@@ -32,12 +32,14 @@ def write_metadata(checkpoint: Checkpoint, source_sha256: str = '') -> dict[str,
 
 
 def read_metadata(path: Path) -> Checkpoint | None:
-    """Return the entry that a safetensors file carries, None when it is not one of ours."""
+    """Return the entry in a safetensors file, None if it is not a file of this package."""
     values = raw_metadata(path)
     if MARK not in values:
         return None
     if values[MARK] != '1':
-        raise InputError(f'{path} is of version {values[MARK]} of our form, this loftr_ros reads 1; update loftr_ros')
+        raise InputError(
+            f'{path} has version {values[MARK]} of the format of loftr_ros, this version reads 1; update loftr_ros'
+        )
     try:
         network = {key: _tuples(value) for key, value in json.loads(values['network']).items()}
         return Checkpoint(
@@ -70,5 +72,5 @@ def raw_metadata(path: Path) -> dict[str, str]:
 
 
 def _tuples(value):
-    """Return lists as tuples, at any depth: constructors get what the table would give them."""
+    """Return lists as tuples, at any depth, as in the table of checkpoints."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
