@@ -265,7 +265,7 @@ def test_a_run_whose_state_is_not_finite_or_no_state_does_not_go_on(tmp_path):
         train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
     for other in ({'step': 1}, [1, 2]):
         torch.save(other, tmp_path / 'last.pt')
-        with pytest.raises(InputError, match=r'last\.pt has no .*network.* it is no state of a run'):
+        with pytest.raises(InputError, match=r'last\.pt has no .*network.* it is not the state of a run'):
             train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
 
 

@@ -1,6 +1,6 @@
-"""Homographic adaptation: a detector labels photographs with what it finds in many views (SuperPoint, section 5).
+"""Homographic adaptation: a detector labels photographs with its keypoints from many views (SuperPoint, section 5).
 
-Each photograph becomes one file in a folder: the reduced image and its keypoints. A file that exists is not made again.
+Each photograph becomes one file in a folder: the reduced image and its keypoints. Existing files are kept.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from loftr_ros.weights.convert import build_network
 LOG = logging.getLogger(__name__)
 
 VIEWS = HomographyConfig(rotation_deg=30.0, scale_octaves=0.35, perspective=0.25, shift=0.05, strong=1.0)
-"""How the photograph is seen again."""
+"""Random homographies of the views of a photograph."""
 
 CHUNK = 4
-"""Views in one batch: more save no time on a CPU."""
+"""Number of views in one batch: more save no time on a CPU."""
 
 LEAST_VIEWS = 0.3
-"""Share of the views that must show a place before it can be a keypoint."""
+"""Share of the views that must show a place for it to be a keypoint."""
 
 NMS_RADIUS = 4
 
@@ -53,7 +53,7 @@ def label_file(folder: Path, photograph: Path) -> Path:
 
 
 def load_label(path: Path) -> LabelledImage:
-    """Return what `label_photographs` wrote."""
+    """Return the labels that `label_photographs` wrote."""
     with np.load(path) as arrays:
         return LabelledImage(arrays['image'], arrays['keypoints'])
 
@@ -74,7 +74,7 @@ def label_photographs(
             LOG.warning('left out: %s', error)
             continue
         image = reduced(photograph, config.side_px)
-        # The views of a photograph depend on its name alone: a run that goes on gives the same labels.
+        # The views of a photograph depend on its name only, so that a resumed run gives the same labels.
         seed = int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8], 'big')
         keypoints = adapt(network, image, config, np.random.default_rng(seed))
         with writing(label_file(folder, path)) as file, open(file, 'wb') as stream:

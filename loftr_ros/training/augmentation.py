@@ -1,4 +1,4 @@
-"""What spoils an image but moves nothing (light, blur, noise), and things that stand before it (occluders)."""
+"""Augmentation that does not move pixels (light, blur, noise), and pasted occluders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loftr_ros.training.batch import UNKNOWN, Pair
 
 
 def change_light(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Return uint8 (H, W) under other light and with another lens: gamma, gain, shading, blur, motion blur, noise.
+    """Return uint8 (H, W) with changes of light and lens: gamma, gain, shading, blur, motion blur, noise.
 
     `strength` scales every change; 0 returns the image itself.
     """
@@ -30,13 +30,13 @@ def change_light(image: np.ndarray, rng: np.random.Generator, strength: float = 
 
 
 def _shading(shape: tuple[int, int], rng: np.random.Generator, depth: float) -> np.ndarray:
-    """Return a smooth factor (H, W) around 1, as of a lamp, a shadow or a lens."""
+    """Return a smooth brightness factor (H, W) around 1, as from a lamp, a shadow or a lens."""
     grid = 1 + depth * rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     return cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def _motion_kernel(length_px: float, angle: float) -> np.ndarray:
-    """Return the blur of a straight motion, centred: it moves nothing by half a pixel."""
+    """Return the kernel of a straight motion blur, centred so that it does not shift the image by half a pixel."""
     side = 2 * int(np.ceil(length_px / 2)) + 3
     steps = np.linspace(-length_px / 2, length_px / 2, 4 * side)
     x, y = side // 2 + steps * np.cos(angle), side // 2 + steps * np.sin(angle)
@@ -50,9 +50,9 @@ def _motion_kernel(length_px: float, angle: float) -> np.ndarray:
 
 
 def paste_occluders(pair: Pair, rng: np.random.Generator, most: int = 3) -> Pair:
-    """Return the pair with up to `most` things pasted into each image; what they hide is NaN in both maps.
+    """Return the pair with up to `most` occluders pasted into each image; hidden places are NaN in both maps.
 
-    Their own corners are keypoints for nobody: labels become UNKNOWN there.
+    Labels become UNKNOWN on the occluders, so that their corners are not keypoints.
     """
     image0, mask0 = _occlude(pair.image0, rng, int(rng.integers(most + 1)))
     image1, mask1 = _occlude(pair.image1, rng, int(rng.integers(most + 1)))
@@ -71,7 +71,7 @@ def _without(keypoints: np.ndarray | None, mask: np.ndarray) -> np.ndarray | Non
 
 
 def _occlude(image: np.ndarray, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a copy of the image with `count` polygons of its own, mirrored or plain texture, and where they lie."""
+    """Return a copy of the image with `count` polygons of its own, mirrored or plain texture, and their mask."""
     height, width = image.shape
     covered = np.zeros(image.shape, np.uint8)
     result = image.copy()

@@ -1,6 +1,7 @@
-"""The one form of training data: two images, and for every pixel of one its place in the other.
+"""The form of all training data: two images, and for every pixel of one its position in the other.
 
-Homographies, panoramas and depth all fit it. Coordinates are (x, y) [px], the centre of the top-left pixel at (0, 0).
+It represents homographies, panoramas and scenes with depth. Coordinates are (x, y) [px], the centre of the top-left
+pixel at (0, 0).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from loftr_ros.errors import InputError
 
 UNKNOWN = -1
-"""Keypoint label of a pixel that nobody looked at: it is neither a keypoint nor none."""
+"""Keypoint label of a pixel of which it is not known whether it is a keypoint."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Pair:
         points01: float32 (H0, W0, 2), the place (x, y) [px] in image 1 of the centre of every pixel of image 0. NaN
             where it is not visible there: outside, occluded, in padding, under a pasted occluder, in a warped border.
         points10: float32 (H1, W1, 2), the same from image 1 to image 0.
-        keypoints0, keypoints1: int8 (H, W), 1 for a keypoint, 0 for none, UNKNOWN; None where nobody labelled the pair.
+        keypoints0, keypoints1: int8 (H, W), 1 for a keypoint, 0 for none, UNKNOWN; None for a pair without labels.
     """
 
     image0: np.ndarray
@@ -63,7 +64,7 @@ class PairBatch:
     Args:
         image0, image1: (B, 1, H, W) float32 in [0, 1].
         points01, points10: (B, H, W, 2) float32 [px], NaN where not visible, as in Pair.
-        keypoints0, keypoints1: (B, H, W) int8 as in Pair; None where no pair has labels.
+        keypoints0, keypoints1: (B, H, W) int8 as in Pair; None if no pair has labels.
     """
 
     image0: Tensor

@@ -1,4 +1,4 @@
-"""Several processes that train as one (torchrun): who is who, sums over them, batch norm over the joined batch."""
+"""Training in several processes (torchrun): ranks, means over processes, batch norm over the joint batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """This process among those of the run; torchrun tells by the environment."""
+    """Rank and number of processes of the run, from the environment variables of torchrun."""
 
     rank: int = 0
     size: int = 1
@@ -20,7 +20,7 @@ class Processes:
 
     @classmethod
     def join(cls, device_type: str) -> Processes:
-        """Meet the other processes, over nccl on GPUs and gloo on CPUs; alone without torchrun."""
+        """Connect to the other processes with nccl on GPUs or gloo on CPUs; one process without torchrun."""
         if int(os.environ.get('WORLD_SIZE', '1')) == 1:
             return cls()
         if not dist.is_initialized():
@@ -43,7 +43,7 @@ class Processes:
 class JoinedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes, on any device; torch's SyncBatchNorm needs GPUs.
 
-    With it the loss is that of one process with the joined batch.
+    With it the loss equals that of one process with the joint batch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class JoinedBatchNorm(nn.BatchNorm2d):
 
 
 def join_batch_norms(module: nn.Module) -> None:
-    """Make every batch norm of `module` one over all processes, in place; names and weights stay."""
+    """Replace every batch norm of `module`, in place, by one over all processes, with the same names and weights."""
     for part in module.modules():
         if type(part) is nn.BatchNorm2d:
             part.__class__ = JoinedBatchNorm

@@ -23,7 +23,7 @@ def photograph_pair(
     """Return two views of `size` (height, width) of a uint8 (H, W) photograph, each sampled from it once.
 
     With `keypoints` (N, 2) of the photograph [px] both views get labels.
-    What one view sees beyond the border of the other is photograph, not black; beyond the photograph itself is NaN.
+    Outside the border of the other view there is photograph, not black; outside the photograph, positions are NaN.
     """
     photo_from_0 = _random_crop(photograph.shape, size, rng)
     image1_from_0 = random_homography(size, rng, config)
@@ -47,7 +47,7 @@ def keypoint_labels(keypoints: np.ndarray, photo_from_view: np.ndarray, inside: 
     """Return int8 (H, W): 1 at the pixels of a view nearest to `keypoints` (N, 2) of the photograph, elsewhere 0.
 
     Args:
-        inside: (H, W) bool, where the view shows the photograph; UNKNOWN elsewhere.
+        inside: (H, W) bool, where the view shows the photograph; the label is UNKNOWN elsewhere.
     """
     labels = np.where(inside, np.int8(0), np.int8(UNKNOWN))
     warped = np.column_stack([keypoints, np.ones(len(keypoints))]) @ np.linalg.inv(photo_from_view).T
@@ -63,8 +63,8 @@ def keypoint_labels(keypoints: np.ndarray, photo_from_view: np.ndarray, inside: 
 def random_homography(size: tuple[int, int], rng: np.random.Generator, config: HomographyConfig) -> np.ndarray:
     """Return image1_from_0 (3, 3): perspective, rotation and scale about the centre, then a shift.
 
-    A share of `config.strong` of the pairs has the full strength, the others a third of it, as neighbouring frames of a
-    video have.
+    A share of `config.strong` of the pairs has the full strength, the others a third of it, as in neighbouring frames
+    of a video.
     """
     height, width = size
     strength = 1.0 if rng.random() < config.strong else 1 / 3
@@ -85,12 +85,12 @@ def random_homography(size: tuple[int, int], rng: np.random.Generator, config: H
 def homography_points(target_from_source: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
     """Return float32 (H, W, 2): the place of every pixel of an image of size `source` in one of size `target`.
 
-    Sizes are (height, width); NaN beyond the centres of the target's border pixels and behind the camera.
+    Sizes are (height, width); NaN outside the centres of the border pixels of the target and behind the camera.
     """
     warped = _warp(target_from_source, source)
     with np.errstate(divide='ignore', invalid='ignore'):
         points = warped[..., :2] / warped[..., 2:]
-        # Not `all(-1)`, which takes longer than all the rest.
+        # Not `all(-1)`, which takes longer than the rest of this function.
         x, y = points[..., 0], points[..., 1]
         inside = (x >= 0) & (y >= 0) & (x <= target[1] - 1) & (y <= target[0] - 1) & (warped[..., 2] > 0)
     return np.where(inside[..., None], points, np.nan).astype(np.float32)
@@ -99,7 +99,7 @@ def homography_points(target_from_source: np.ndarray, source: tuple[int, int], t
 def sample_view(photograph: np.ndarray, photo_from_view: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the uint8 view of `size`: pixel x shows the photograph at photo_from_view x, black outside.
 
-    Where the view is smaller than the photograph, a reduced photograph is sampled, so that nothing flickers.
+    Where the view is smaller than the photograph, a reduced photograph is sampled, to avoid aliasing.
     """
     warped = _warp(photo_from_view, size)
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -150,7 +150,7 @@ def panorama_pair(
 def panorama_view(panorama: np.ndarray, matrix: np.ndarray, pano_from_cam: np.ndarray, size) -> np.ndarray:
     """Return the uint8 view of `size` (height, width) of a pinhole camera with `matrix` (3, 3).
 
-    In the frame of the panorama z looks at its middle column, x to the right and y down.
+    In the frame of the panorama z points to its middle column, x to the right and y down.
     """
     rays = _warp(pano_from_cam @ np.linalg.inv(matrix), size)
     longitude = np.arctan2(rays[..., 0], rays[..., 2])
@@ -161,7 +161,7 @@ def panorama_view(panorama: np.ndarray, matrix: np.ndarray, pano_from_cam: np.nd
     wrapped = np.concatenate([panorama[:, -half:], panorama, panorama[:, :half]], axis=1)
     x = pixel_from_fraction(longitude / (2 * np.pi) + 0.5, width) + half
     y = pixel_from_fraction(latitude / np.pi + 0.5, height)
-    # Rays left of the middle of the first column may jump to the other end; let them go on beyond the border.
+    # Rays left of the middle of the first column may jump to the other end; let them continue over the border.
     x += width * np.round((np.median(x) - x) / width)
     return _sample(wrapped, np.stack([np.clip(x, 0, wrapped.shape[1] - 1), y], axis=-1), cv2.BORDER_REPLICATE)
 
@@ -173,7 +173,7 @@ def random_camera(size: tuple[int, int], rng: np.random.Generator, low_deg: floa
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
 
 
-# --- Common ---------------------------------------------------------------------------------------------------------
+# --- Shared functions-----------------------------------------------------------------------------------------------
 
 
 def _warp(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -183,7 +183,7 @@ def _warp(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _sample(image: np.ndarray, places: np.ndarray, border: int) -> np.ndarray:
-    """Return uint8 (H, W), `image` at `places` (H, W, 2), from a reduced image where places lie far apart."""
+    """Return uint8 (H, W), `image` at `places` (H, W, 2), from a reduced image if places are far apart."""
     step = np.linalg.norm(np.diff(places[::4, ::4], axis=1), axis=-1) / 4
     reduction = 1 / max(float(np.median(step)), 1.0)
     if reduction < 0.8:

@@ -1,4 +1,4 @@
-"""Batches made in the background: a failure there ends the run in words, and no worker outlives the loop."""
+"""Batches made by worker processes. Their failures become error messages, and workers end with the loop."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from loftr_ros.training.batch import PairBatch, collate
 
 
 class Loaded(NamedTuple):
-    """A batch, or why there is none."""
+    """A batch, or the reason why it could not be made."""
 
     batch: PairBatch | None
-    left_out: dict[str, str]  # files that could not be read, with the reason, beyond those of the batches before
+    left_out: dict[str, str]  # files that could not be read, with the reason, without those of earlier batches
     failure: str
 
 
 class Batches(Dataset):
     """Item n is `size` pairs, from `first + n * stride` on, as Loaded.
 
-    An exception becomes a text: DataLoader would raise its own mixture of both processes, and not every exception can
-    be sent.
+    An exception becomes a text: DataLoader would mix the tracebacks of both processes, and not every exception can be
+    pickled.
     """
 
     def __init__(self, pairs, first: int, stride: int, size: int, count: int):
@@ -46,7 +46,7 @@ class Batches(Dataset):
             batch = collate([self.pairs[index] for index in range(first, first + self.size)])
         except LoftrRosError as error:
             failure = str(error)
-        except Exception as error:  # of a data set, OpenCV, a full memory: whatever it is, the run ends with it
+        except Exception as error:  # from a data set, from OpenCV, or out of memory: the run ends with any of them
             place = traceback.extract_tb(error.__traceback__)[-1]
             failure = f'{type(error).__name__}: {error} ({place.filename}:{place.lineno})'
         left_out = list(getattr(self.pairs, 'left_out', {}).items())[self.num_reported :]
@@ -70,7 +70,7 @@ def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
-        # A fork of a process whose OpenCV has threads waits for them for ever.
+        # With fork, OpenCV in a worker would wait forever for threads that it does not have.
         multiprocessing_context='spawn' if workers else None,
     )
     iterator = iter(loader)
@@ -85,9 +85,9 @@ def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
 
 @contextlib.contextmanager
 def worker_death_as_error() -> Iterator[None]:
-    """Raise TrainingError where torch says that a worker died; put it around all that runs while workers do.
+    """Raise TrainingError if torch reports that a worker died; use it around all code that runs while workers do.
 
-    torch says so in the handler of SIGCHLD: the exception comes from whatever line the main thread is at.
+    torch reports it in the handler of SIGCHLD: the exception can come from any line of the main thread.
     """
     try:
         yield
@@ -101,8 +101,8 @@ def worker_death_as_error() -> Iterator[None]:
 
 
 def _end_workers(iterator) -> None:
-    # Without this they end when the iterator is forgotten, which the traceback of an exception prevents; and Python,
-    # before it ends, waits for them for ever: they ignore the SIGTERM that it sends.
+    # Without this they end when the iterator is deleted, which the traceback of an exception prevents. And Python would
+    # wait for them forever at exit, because they ignore its SIGTERM.
     workers = getattr(iterator, '_workers', ())
     try:
         if workers:

@@ -1,7 +1,7 @@
-"""The training loop of every network: one for one process and for many, on CPU and GPU.
+"""The training loop of every network, for one process or several, on CPU and GPU.
 
-All that is random is a function of (seed, step): the pairs, their order, what is sampled of them. A run that goes on
-from last.pt therefore takes the steps that it would have taken.
+All random choices are functions of (seed, step): the pairs, their order, the sampled points. Therefore a run that
+continues from last.pt takes the same steps as without the interruption.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ LOG = logging.getLogger(__name__)
 def train(
     checkpoint: Checkpoint, config: TrainingConfig, folder: str | Path, dataset=None, validation=None, progress=True
 ) -> Path | None:
-    """Train until `config.steps`, or until SIGTERM or SIGINT; go on where the folder's last.pt stopped.
+    """Train until `config.steps`, or until SIGTERM or SIGINT; continue from last.pt of the folder.
 
     Args:
         checkpoint: the network's entry; its `network` are arguments of the constructor.
         folder: of the run, see RunFolder.
-        dataset, validation: Pairs by index; None: what `config.data` says.
+        dataset, validation: Pairs by index; None: from `config.data`.
 
     Returns:
         The exported weights, None when the run was stopped before its end.
@@ -72,7 +72,7 @@ class Trainer:
             self.device = torch.device('cuda', self.processes.local_rank)
         if config.batch % self.processes.size:
             raise ConfigError(
-                f'batch is {config.batch}, no multiple of the {self.processes.size} processes; change one of them'
+                f'batch is {config.batch}, not a multiple of the {self.processes.size} processes; change one of them'
             )
         checkpoint = dataclasses.replace(checkpoint, detector=config.detector)  # SuperGlue's weights need it again
         self.run_folder = RunFolder(folder, checkpoint, writes=self.processes.rank == 0)
@@ -109,7 +109,7 @@ class Trainer:
         return network.to(self.device, memory_format=torch.channels_last)
 
     def _label_photographs(self) -> Path | None:
-        """Return the folder with keypoints of the photographs, made by all processes; None without a detector."""
+        """Return the folder with keypoints of the photographs, made by all processes; None if none is configured."""
         if not self.config.data.labels.detector:
             return None
         folder = self.run_folder.folder / 'labels'
@@ -122,7 +122,7 @@ class Trainer:
         if self.processes.size == 1:
             return self.module
         devices = [self.device.index] if self.device.type == 'cuda' else None
-        # Running statistics are alike in all processes already, see JoinedBatchNorm.
+        # Running statistics are already equal in all processes, see JoinedBatchNorm.
         return nn.parallel.DistributedDataParallel(self.module, devices, broadcast_buffers=False)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Trainer:
         return self._export() if self.step == self.config.steps else None
 
     def _take_step(self, batch: PairBatch, bar: tqdm) -> bool:
-        """Take one step; or none and return True when one of the processes was told to stop."""
+        """Take one step; return True without a step if one of the processes got a stop signal."""
         truth = self.module.truth(batch, self._pair_seeds(len(batch)))
         stop = truth.counts.new_tensor([float(self.stopped)])
         shared = self.processes.mean(torch.cat([truth.counts, stop]), self.device)
@@ -167,7 +167,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         output.loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
-        if not norm.isfinite():  # the same in all processes; a step would make every weight NaN
+        if not norm.isfinite():  # the same in all processes; a step would set every weight to NaN
             raise TrainingError(
                 f'the gradient of step {self.step + 1} is {float(norm)}: the training diverged; the files in '
                 f'{self.run_folder.folder} are from before; lower optimizer.learning_rate'
@@ -178,7 +178,7 @@ class Trainer:
         return False
 
     def _report(self, output: StepOutput, rate: float, norm: float, bar: tqdm) -> None:
-        # Losses of the processes are sums over a common count: their mean is the loss of the joined batch.
+        # Losses of the processes are sums over a common count: their mean is the loss of the joint batch.
         own = [output.loss.detach(), output.found, output.right, *output.terms.values()]
         values = self.processes.mean(torch.tensor([float(value) for value in own], dtype=torch.float64), self.device)
         loss, found, right, *terms = values.tolist()
@@ -193,7 +193,7 @@ class Trainer:
     # --- data -------------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Iterator[PairBatch]:
-        """Yield this process's part of every batch from the present step on; to be closed."""
+        """Yield the part of this process of every batch from the current step on. Close this generator."""
         own = self.config.batch // self.processes.size
         first = self.step * self.config.batch + self.processes.rank * own
         batches = Batches(self.dataset, first, self.config.batch, own, self.config.steps - self.step)
@@ -219,7 +219,7 @@ class Trainer:
     # --- validation and checkpoints ---------------------------------------------------------------------------------
 
     def _validate(self, bar: tqdm) -> None:
-        """Match the held-back pairs; keep the weights when they are the best so far."""
+        """Match the held-back pairs; save the weights if they are the best so far."""
         if self.validation is None:
             return
         self.network.eval()
@@ -276,7 +276,7 @@ class Trainer:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Return the rate of step `step` (from 0): a line up to the largest, then half a cosine down to `final_rate`."""
+    """Return the rate of `step` (from 0): linear up to the largest, then half a cosine down to `final_rate`."""
     settings = config.optimizer
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -297,7 +297,7 @@ def _optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Opt
 
 @contextlib.contextmanager
 def _stop_on_signals(trainer: Trainer):
-    """Let SIGTERM and SIGINT end the loop after the present step."""
+    """Let SIGTERM and SIGINT end the loop after the current step."""
 
     def stop(_number, _frame):
         trainer.stopped = True

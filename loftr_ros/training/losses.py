@@ -1,9 +1,9 @@
-"""The losses of the papers: plain functions of tensors, each returns one number with a gradient.
+"""The losses of the papers as functions of tensors; each returns one differentiable number.
 
-M matches are given as index tensors (M,) int64. With none, a loss is 0 and its gradient 0, never NaN.
+M matches are given as index tensors (M,) int64. Without matches, a loss and its gradient are 0, not NaN.
 
-`count`: a sum over matches is divided by this number instead of by their own. With several processes it is the mean of
-their numbers: then the average of their gradients, which DistributedDataParallel forms, is that of the joined batch.
+`count`: a sum over matches is divided by this number instead of their number. With several processes it is the mean of
+their numbers of matches. Then the average of their gradients (DistributedDataParallel) is that of the joint batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loftr_ros.networks.two_stage_refinement import TwoStageRefinement
 from loftr_ros.training.supervision import CoarseMatch, CoarseTruth, PixelTruth
 
 LEAST_DEVIATION = 0.05
-"""Floor of a fine match's deviation [half windows], 0.2 px at LoFTR's 4: one sharp heat map must not outweigh all."""
+"""Floor of a fine match's deviation [half windows], 0.2 px at LoFTR's 4: one sharp heat map must not dominate."""
 
 
 class TwoStageLoss(NamedTuple):
@@ -66,8 +66,8 @@ def optimal_transport_nll(
 ) -> Tensor:
     """Return the mean over matches plus the mean over unmatched cells of -alpha (1 - P)^gamma log P (LoFTR, 3.5).
 
-    Unmatched cells of both images count alike, with P of their dustbin. Two means, as in the authors' code: there are
-    many more unmatched cells than matches. gamma 0 is the negative log-likelihood.
+    Unmatched cells of both images have the same weight and P of their dustbin. There are two means, as in the authors'
+    code, because there are many more unmatched cells than matches. gamma 0 is the negative log-likelihood.
 
     Args:
         log_assignment: (B, L + 1, S + 1) of networks/sinkhorn.py, the dustbins last.
@@ -86,8 +86,8 @@ def superglue_nll(log_assignment: Tensor, truth: CoarseTruth, count: float | Ten
 
     Args:
         log_assignment: (B, N + 1, M + 1), the dustbins last.
-        truth: numbers of keypoints for cells. A keypoint neither in `match` nor unmatched (padding, or too close to
-            call) has no term.
+        truth: numbers of keypoints for cells. A keypoint that is neither in `match` nor unmatched (padding, or
+            uncertain) has no term.
     """
     return _mean(-torch.cat(_assignment_terms(log_assignment, truth)), count)
 
@@ -100,8 +100,8 @@ def fine_l2(
 ) -> Tensor:
     """Return 1/M sum |expectation - target|^2 / sigma^2 (LoFTR, section 3.5, fine-level supervision).
 
-    sigma is the deviation of the heat map, at least LEAST_DEVIATION; no gradient flows through it, or the network would
-    lower its loss by blurring. Matches whose target is NaN or outside the window are left out of sum and M.
+    sigma is the deviation of the heat map, at least LEAST_DEVIATION; it gets no gradient, because otherwise the network
+    could reduce its loss by blurring. Matches whose target is NaN or outside the window are left out of sum and M.
 
     Args:
         refinement: of M matches.
@@ -137,7 +137,7 @@ def two_stage_fine(
 
 
 def descriptor_distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return 1/|P| sum over all pixels of 1 - |cos(teacher, student)| (GCM, eq. 3); the teacher gets no gradient.
+    """Return 1/|P| sum over all pixels of 1 - |cos(teacher, student)| (GCM, eq. 3); the teacher has no gradient.
 
     Args:
         student, teacher: (B, C, H, W) features of the same images.
@@ -148,12 +148,12 @@ def descriptor_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 def _mean(terms: Tensor, count: float | Tensor | None = None) -> Tensor:
     """Return the sum over `count`, or over the number of terms; an empty sum keeps its (zero) gradient."""
     count = torch.as_tensor(terms.numel() if count is None else count, dtype=terms.dtype, device=terms.device)
-    # Not a clamp at 1: one match in two processes is a count of a half.
+    # Not clamped at 1: one match in two processes gives a count of 0.5.
     return terms.sum() / torch.where(count > 0, count, torch.ones_like(count))
 
 
 def _focal(log_probability: Tensor, alpha: float, gamma: float) -> Tensor:
-    # (1 - P)^gamma by expm1: exact near P = 1. The clamp keeps P above 1, of rounding, from a NaN.
+    # (1 - P)^gamma by expm1: exact near P = 1. The clamp avoids NaN if rounding makes P larger than 1.
     missing = -torch.expm1(log_probability.clamp(max=0))
     return -alpha * missing**gamma * log_probability
 

@@ -1,9 +1,9 @@
-"""Training steps of patch descriptors: a teacher on pairs of views, a student on what a teacher says of each pixel.
+"""Training steps of patch descriptors: a teacher learns from pairs of views, a student from a teacher.
 
 The teacher learns by InfoNCE (van den Oord et al., arXiv 1807.03748, eq. 4) in both directions. Wrong pixels are the
-other points of the pair, and rings around the right place, since GCM has to tell a pixel from its neighbours; R2D2's
-sampler also takes most of its wrong pixels from the surroundings. R2D2's own loss, a differentiable average precision,
-needs many more pairs of pixels for each of its histograms.
+other points of the pair, and rings around the right place, because GCM must distinguish a pixel from its neighbours.
+R2D2's sampler also takes most of its wrong pixels from the surroundings. R2D2's own loss, a differentiable average
+precision, needs many more pairs of pixels for each of its histograms.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from loftr_ros.training.superpoint import Correspondences, correspondences
 from loftr_ros.weights.convert import load_network
 
 TEMPERATURE = 0.07
-"""Of the soft-max over cosines."""
+"""Temperature of the soft-max over cosines."""
 
 RING = tuple(
     (radius * math.cos(k * math.pi / 4), radius * math.sin(k * math.pi / 4)) for radius in (2, 4, 8) for k in range(8)
 )
-"""Where a point's own wrong pixels are, from its true place, x and y [px]. At 1 px a descriptor may be alike: where its
-similarity has its maximum is found between pixels."""
+"""Offsets in x and y of the wrong pixels around the true place of a point [px]. Descriptors at 1 px may be similar,
+because the maximum of the similarity is interpolated between pixels."""
 
 NEAR_PX = 4.0
-"""Points nearer to each other are not each other's wrong pixels [px]."""
+"""Points at a smaller distance are not wrong pixels for each other [px]."""
 
 ALIKE = 0.9
 """Cosine from which a student's pixel counts as right in the log."""
@@ -48,7 +48,7 @@ Dense = Callable[[Tensor], Tensor]
 
 
 class PatchTruth(NamedTuple):
-    """Points that a descriptor should recognise."""
+    """Points whose descriptors are compared."""
 
     points: Correspondences
 
@@ -76,14 +76,14 @@ class ContrastiveStep(TrainingStep):
 
     def forward(self, batch: PairBatch, truth: PatchTruth, counts: Tensor) -> StepOutput:
         maps0, maps1 = self.network.dense(torch.cat([batch.image0, batch.image1])).chunk(2)
-        with torch.autocast(maps0.device.type, enabled=False):  # bfloat16 cannot tell two good cosines apart
+        with torch.autocast(maps0.device.type, enabled=False):  # bfloat16 cannot distinguish cosines near 1
             terms, right = info_nce(maps0, maps1, truth.points)
         loss = terms.sum() / counts.to(terms)[0].clamp(min=1e-6)
         return StepOutput(loss, {'contrast': loss.detach()}, truth.points.valid.sum().cpu(), right.sum().cpu())
 
     @torch.no_grad()
     def count_matches(self, batch: PairBatch) -> MatchCount:
-        """Return how well points of image 0 find their place among all pixels of image 1."""
+        """Return how many points of image 0 have their nearest descriptor at the right pixel of image 1."""
         return count_nearest_pixels(self.network, batch)
 
 
@@ -97,7 +97,7 @@ class DistillationStep(TrainingStep):
         self.teacher = teacher
 
     def truth(self, batch: PairBatch, seeds: list[int]) -> PatchTruth:
-        """Return no more than a count: every pixel is supervised."""
+        """Return only a count, because every pixel is supervised."""
         none = batch.points01.new_zeros(len(batch), 1, 2)
         return PatchTruth(Correspondences(none, none, torch.ones(len(batch), 1, dtype=torch.bool)))
 
@@ -117,7 +117,7 @@ class DistillationStep(TrainingStep):
 
 
 def load_teacher(config: TrainingConfig, size: int) -> Dense:
-    """Return the dense descriptor that `config.teacher` names: one of gcm's by rules, or weights of a PatchDescriptor.
+    """Return the dense descriptor that `config.teacher` names: a hand-made one of gcm, or weights of a PatchDescriptor.
 
     Raises:
         ConfigError: its descriptors do not have length `size`.

@@ -1,4 +1,4 @@
-"""The folder of a training run: settings, log, checkpoints to go on from, weights to use."""
+"""The folder of a training run: settings, log, state for resuming, weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from loftr_ros.weights import Checkpoint, refuse_what_is_not_finite, save
 
 LOG = logging.getLogger(__name__)
 STATE = ('step', 'best', 'network', 'optimizer', 'random', 'network_signature')
-"""What last.pt holds."""
+"""Content of last.pt."""
 
 
 class RunFolder:
     """Files of one run.
 
-    run.yaml: what was trained, with which settings and versions. log.csv: a row for every step. validation.csv.
-    last.pt: all that is needed to go on. best.safetensors: the weights of the best validation.
+    run.yaml: network, settings and versions. log.csv: a row for every step. validation.csv.
+    last.pt: the state for resuming. best.safetensors: the weights of the best validation.
     """
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, writes: bool):
@@ -48,7 +48,7 @@ class RunFolder:
         return self.folder / f'{self.checkpoint.name}.safetensors'
 
     def open(self, config: TrainingConfig, step: int) -> None:
-        """Write the settings, and forget rows of the log that a new start at `step` will write again."""
+        """Write the settings, and remove the rows of the log from `step` on, which will be written again."""
         if not self.writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,9 @@ class RunFolder:
                 self.board.add_scalar(f'{Path(file).stem}/{name}', value, row['step'])
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Write last.pt, whole or not at all."""
+        """Write last.pt completely, or keep the old one."""
         if self.writes:
-            # In memory first: a full disk makes of torch.save an error without words.
+            # In memory first, because the error of torch.save on a full disk does not say why.
             data = io.BytesIO()
             torch.save(state, data)
             with writing(self.last) as file:
@@ -98,25 +98,25 @@ class RunFolder:
         """Return what `save_state` wrote, None for a new run.
 
         Raises:
-            ConfigError: the folder holds another network's run.
-            InputError: the file is no state of a run, or its weights are not all finite.
+            ConfigError: the folder contains a run of another network.
+            InputError: the file is not the state of a run, or its weights are not all finite.
         """
         if not self.last.exists():
             return None
         try:
             state = torch.load(self.last, map_location=device, weights_only=True)
-        except Exception as error:  # torch raises whatever pickle and zip do
+        except Exception as error:  # torch raises any exception of pickle and zip
             raise InputError(f'{self.last} cannot be read ({error}); remove it to start again') from error
         missing = [name for name in STATE if name not in state] if isinstance(state, dict) else STATE
         if missing:
             raise InputError(
-                f'{self.last} has no {", ".join(missing)}: it is no state of a run; remove it to start again'
+                f'{self.last} has no {", ".join(missing)}: it is not the state of a run; remove it to start again'
             )
         refuse_what_is_not_finite(state['network'], self.last)
         ours = self.network_signature()
         if state['network_signature'] != ours:
             raise ConfigError(
-                f'{self.folder} holds a run of {state["network_signature"]}, this is {ours}; choose another --output'
+                f'{self.folder} contains a run of {state["network_signature"]}, this is {ours}; choose another --output'
             )
         return state
 
@@ -140,13 +140,13 @@ class RunFolder:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what trains: package, source (git), torch."""
+    """Return the versions of the package, the source (git) and torch."""
     root = Path(__file__).resolve().parents[2]
     return {'git': _git(root), 'torch': str(torch.__version__)}
 
 
 def _git(root: Path) -> str:
-    """Return the commit of a checkout, with '-dirty' when files differ from it; '' where there is none."""
+    """Return the commit of a checkout, with '-dirty' if files differ from it; '' without a checkout."""
     command = ['git', '-C', str(root), 'describe', '--always', '--abbrev=40', '--dirty', '--exclude=*']
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
@@ -171,5 +171,5 @@ def _keep_rows_up_to(path: Path, step: int) -> None:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with lists for tuples, as YAML and a safe torch.load have them."""
+    """Return settings with lists instead of tuples, for YAML and a safe torch.load."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

@@ -28,20 +28,20 @@ from loftr_ros.training.settings import SceneConfig
 from loftr_ros.training.supervision import points_from_depth
 
 DEPTH_TOLERANCE = 0.01
-"""Largest relative difference of exact depths that still are one surface."""
+"""Largest relative difference of exact depths of one surface."""
 
 HALF_M, WALL_M, HILL_M = 4.0, 3.5, 1.2
-"""Half of the ground's side, height of the walls around it, highest hills."""
+"""Half of the side of the ground, height of the walls around it, height of the highest hills."""
 
 ATTEMPTS = 8
-"""Second cameras that are tried until one sees enough of the first image."""
+"""Number of second cameras that are tried until one sees enough of the first image."""
 
 
 def scene_pair(scene: Scene, size: tuple[int, int], rng: np.random.Generator, config: SceneConfig, where) -> Pair:
     """Return two views of `size` (height, width), uint8 grey.
 
     Args:
-        where: takes the random generator, returns the pose world_from_cam (4, 4) of the first camera.
+        where: function of the random generator that returns the pose world_from_cam (4, 4) of the first camera.
     """
     height, width = size
     best, best_overlap = None, -1.0
@@ -66,11 +66,11 @@ def scene_pair(scene: Scene, size: tuple[int, int], rng: np.random.Generator, co
 
 
 def second_pose(world_from_cam0: np.ndarray, distance: float, rng: np.random.Generator, wide: bool) -> np.ndarray:
-    """Return world_from_cam1 (4, 4): moved by a share of the median distance [m], turned to look at the same things."""
+    """Return world_from_cam1 (4, 4): moved by a share of the median distance [m], turned towards the same objects."""
     reach = rng.uniform(0.1, 0.6) if wide else rng.uniform(0.0, 0.1)
     direction = rng.normal(0, (1.0, 0.4, 0.7))
     move = reach * max(distance, 0.1) * direction / np.linalg.norm(direction)
-    # Towards the point on the axis at that distance, and then a little beside it and tilted.
+    # Towards the point on the axis at that distance, with a small random rotation.
     towards = np.array([0, 0, max(distance, 0.1)]) - move
     yaw = np.arctan2(towards[0], towards[2])
     pitch = -np.arctan2(towards[1], np.hypot(towards[0], towards[2]))
@@ -85,12 +85,15 @@ def second_pose(world_from_cam0: np.ndarray, distance: float, rng: np.random.Gen
 
 
 def room(seed: int) -> tuple[Scene, object]:
-    """Return a furnished room and where cameras stand in it."""
+    """Return a furnished room and a function that draws camera poses in it."""
     return furnished_room(seed), _in_room
 
 
 def boxes(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
-    """Return boxes on a floor before walls, covered with photographs uint8 (H, W[, 3]), and where cameras stand."""
+    """Return boxes on a floor before walls, and a function that draws camera poses.
+
+    photographs: uint8 (H, W[, 3]), they cover all faces.
+    """
     rng = np.random.default_rng((seed, 1))
     cover = _covers(rng, photographs)
     faces = [Face((-HALF_M, HALF_M, 0), (2 * HALF_M, 0, 0), (0, -2 * HALF_M, 0), cover()), *_walls(cover)]
@@ -103,7 +106,7 @@ def boxes(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
 
 
 def relief(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]:
-    """Return hilly ground with some boxes before walls, covered like `boxes`, and where cameras stand above it."""
+    """Return hilly ground with boxes before walls, covered like `boxes`, and a function that draws camera poses."""
     rng = np.random.default_rng((seed, 2))
     cover = _covers(rng, photographs)
     cells = int(rng.integers(8, 13))
@@ -119,7 +122,7 @@ def relief(seed: int, photographs: Sequence[np.ndarray]) -> tuple[Scene, object]
 
 
 def _covers(rng: np.random.Generator, photographs: Sequence[np.ndarray]) -> Callable[[], Texture]:
-    """Return what draws one of the photographs; without photographs the textures of the furnished room serve."""
+    """Return a function that draws one of the photographs, or a texture of the furnished room if there are none."""
     covers = [Texture(image) for image in photographs] or [
         Texture(make(rng)) for make in (textures.plaster, textures.bricks, textures.poster, textures.carpet) * 2
     ]
@@ -130,7 +133,7 @@ def _walls(cover: Callable[[], Texture]) -> list[Face]:
     faces = []
     for angle in np.arange(4) * np.pi / 2:
         turn = rotation_from_vector((0, 0, angle))
-        for part in (0.0, 0.5):  # two unlike pictures side by side
+        for part in (0.0, 0.5):  # two different pictures side by side
             corner = turn @ (HALF_M, HALF_M * (1 - 2 * part), WALL_M)
             faces.append(Face(corner, turn @ (0, -HALF_M, 0), (0, 0, -WALL_M), cover()))
     return faces

@@ -1,7 +1,7 @@
-"""Every setting of a training run, once: its default, meaning, unit and range.
+"""The settings of a training run with their defaults, meanings, units and ranges.
 
-`flatten` and `override` of loftr_ros/config.py take these classes as well. What the network is made of stands beside
-them in the file of a run, under `network`, since it belongs to the weights.
+`flatten` and `override` of loftr_ros/config.py accept these classes. The settings of the network are also in the file
+of a run, under `network`, because they belong to the weights.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ class PanoramaConfig(Checked):
 class SceneConfig(Checked):
     """Rendered scenes."""
 
-    pairs_per_scene: int = setting(32, 'samples in a row that share a scene, if they are rendered', minimum=1)
+    pairs_per_scene: int = setting(
+        32, 'number of consecutive samples that share a scene, if they are rendered', minimum=1
+    )
     rooms: float = setting(0.3, 'share of furnished rooms', minimum=0, maximum=1)
     relief: float = setting(
-        0.15, 'share of hilly ground; what it and `rooms` leave are boxes with photographs', minimum=0, maximum=1
+        0.15, 'share of hilly ground; the rest, without `rooms`, are boxes with photographs', minimum=0, maximum=1
     )
     wide: float = setting(0.4, 'share of wide baselines; the others are neighbouring frames', minimum=0, maximum=1)
-    min_overlap: float = setting(0.15, 'least share of image 0 that image 1 sees as well', minimum=0, maximum=1)
+    min_overlap: float = setting(0.15, 'least share of image 0 that image 1 also shows', minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class PosedConfig(Checked):
     )
     max_step: int = setting(30, 'most frames from image 0 to image 1 of a sequence', minimum=1)
     min_overlap: float = setting(
-        0.15, 'least share of image 0 of a sequence that image 1 sees as well', minimum=0, maximum=1
+        0.15, 'least share of image 0 of a sequence that image 1 also shows', minimum=0, maximum=1
     )
 
 
@@ -72,15 +74,17 @@ class LabelConfig(Checked):
     side_px: int = setting(384, 'longer side to which a photograph is reduced before [px]', minimum=64)
     views: int = setting(24, 'homographies of a photograph whose detections are averaged', minimum=1)
     threshold: float = setting(0.004, 'least mean probability of a keypoint', minimum=0, maximum=1)
-    area_px: int = setting(192, 'at most one keypoint for so many pixels of the photograph, the best ones', minimum=1)
+    area_px: int = setting(
+        192, 'pixels of the photograph per keypoint, at least; the best keypoints are kept', minimum=1
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DataConfig(Checked):
-    """Where the pairs come from, and how much of each kind."""
+    """Sources of the pairs and the share of each kind."""
 
     photographs: str = setting('', 'folders or patterns of images, separated by ":"')
-    panoramas: str = setting('', 'folders or patterns of equirectangular images; they are no photographs')
+    panoramas: str = setting('', 'folders or patterns of equirectangular images; they are not used as photographs')
     posed: str = setting(
         '', 'folders or patterns of folders with depth and poses: TUM RGB-D, TartanAir, ScanNet, MegaDepth'
     )
@@ -92,7 +96,7 @@ class DataConfig(Checked):
     width: int = setting(160, 'width of the training images [px]', minimum=32)
     height: int = setting(160, 'height of the training images [px]', minimum=32)
     light_change: float = setting(0.7, 'strength of changes of light, blur and noise; 0 = none', minimum=0, maximum=2)
-    occluders: int = setting(3, 'most things that are pasted into an image', minimum=0, maximum=20)
+    occluders: int = setting(3, 'largest number of occluders that are pasted into an image', minimum=0, maximum=20)
     workers: int = setting(1, 'processes that make pairs in the background; 0 = in the training process', minimum=0)
     homography: HomographyConfig = dataclasses.field(default_factory=HomographyConfig)
     labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
@@ -113,7 +117,9 @@ class OptimizerConfig(Checked):
     fine_weight: float = setting(1.0, 'weight of the fine loss (Efficient LoFTR: of stage 1)', minimum=0)
     subpixel_weight: float = setting(0.25, 'weight of stage 2 of Efficient LoFTR', minimum=0)
     fine_matches: int = setting(48, 'most true coarse matches of a pair that are refined', minimum=1)
-    fine_every: int = setting(1, 'one pair in so many of a process has a fine loss, the costly half', minimum=1)
+    fine_every: int = setting(
+        1, 'one of this number of pairs in a process has a fine loss, which takes half the time', minimum=1
+    )
     descriptor_weight: float = setting(
         1.0, 'weight of the descriptor loss of SuperPoint; 0 trains the detector alone', minimum=0
     )
@@ -129,8 +135,8 @@ class TrainingConfig(Checked):
     steps: int = setting(10000, 'optimizer steps of the whole run', minimum=1)
     batch: int = setting(4, 'pairs in a step, over all processes together', minimum=1)
     seed: int = setting(0, 'seed of weights and data', minimum=0)
-    device: str = setting('auto', 'auto, cpu, cuda; auto takes a GPU where there is one')
-    threads: int = setting(0, 'threads of torch on the CPU; 0 = as torch likes', minimum=0)
+    device: str = setting('auto', 'auto, cpu, cuda; auto uses a GPU if there is one')
+    threads: int = setting(0, 'threads of torch on the CPU; 0 = default of torch', minimum=0)
     checkpoint_minutes: float = setting(5.0, 'time between two checkpoints [min]', minimum=0)
     validate_every: int = setting(1000, 'steps between two validations', minimum=1)
     validation_pairs: int = setting(64, 'held-back pairs in a validation', minimum=1)
@@ -142,7 +148,7 @@ class TrainingConfig(Checked):
         'from pairs',
     )
     accept_license: bool = setting(
-        False, 'use a teacher whose licence forbids commercial use; what it teaches is bound by the licence too'
+        False, 'use a teacher whose licence forbids commercial use; the licence also applies to the student'
     )
     bfloat16: bool = setting(
         False, 'compute in bfloat16 on a CPU too, as on a GPU; faster where the CPU has instructions for it'

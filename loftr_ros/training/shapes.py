@@ -13,19 +13,19 @@ import cv2
 import numpy as np
 
 FRACTION_BITS = 4
-"""Binary digits after the point that OpenCV's drawing functions take."""
+"""Number of fractional bits of coordinates in the drawing functions of OpenCV."""
 
 LEAST_CONTRAST = 45
 """Difference of neighbouring surfaces [grey values]; less would disappear in noise."""
 
 LEAST_RADIUS = 12
-"""Of a single shape [px]."""
+"""Range of radii of a single shape [px]."""
 
 TRIALS = 20
 """Attempts to draw a shape whose corners are all visible."""
 
 SHARPEST, BLUNTEST = np.cos(np.deg2rad(22)), np.cos(np.deg2rad(150))
-"""Cosines of the angles of corners. A sharper one has no visible place, a blunter one is no corner."""
+"""Cosines of the angles of corners. A sharper corner has no visible position, a blunter angle is not a corner."""
 
 
 class ShapeImage(NamedTuple):
@@ -60,14 +60,14 @@ class Surface(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What is drawn together."""
+    """Parts that are drawn together."""
 
     surfaces: list[Surface]
     keypoints: np.ndarray  # (N, 2)
 
 
 class Canvas:
-    """A drawing that grows."""
+    """A drawing to which shapes are added."""
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator):
         self.size, self.rng = size, rng
@@ -77,7 +77,7 @@ class Canvas:
         self.keypoints = np.empty((0, 2))
 
     def add(self, make: Callable[[np.ndarray, float, float, np.random.Generator], Shape | None]) -> None:
-        """Draw a shape at a random place; leave it out where it would touch another or is degenerate."""
+        """Draw a shape at a random place; leave it out if it would touch another or is degenerate."""
         height, width = self.size
         radius = max(LEAST_RADIUS, min(self.size) * self.rng.uniform(0.04, 0.2))
         centre = self.rng.uniform((0.05 * width, 0.05 * height), (0.95 * width, 0.95 * height))
@@ -144,7 +144,7 @@ def _cube(centre, radius, ground, rng) -> Shape | None:
         following = np.roll(edges, -1, axis=0)
         faces = [np.array([np.zeros(2), a, a + b, b]) for a, b in zip(edges, following, strict=True)]
         cross = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
-        # Turning all the same way round the corner, the faces do not hide one another.
+        # The faces have the same orientation around the corner, so they do not hide each other.
         if ((cross > 0).all() or (cross < 0).all()) and all(_are_corners(face) for face in faces):
             break
     else:
@@ -198,7 +198,7 @@ def _grid(size, ground, rng, rows: int, columns: int) -> Shape:
     return Shape(surfaces, nodes.reshape(-1, 2))
 
 
-# --- Common ---------------------------------------------------------------------------------------------------------
+# --- Shared functions-----------------------------------------------------------------------------------------------
 
 
 def _draw(image: np.ndarray, surface: Surface) -> None:

@@ -1,4 +1,4 @@
-"""One optimizer step of a network: the truth of a batch, the loss, and how many matches are right."""
+"""The part of a training step that depends on the network: ground truth of a batch, loss, validation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from loftr_ros.training.supervision import (
 )
 
 CONFIDENCE = 0.2
-"""Matches with less are none, in training's figures as in the matchers (matcher.match_threshold)."""
+"""Least confidence of a match in the figures of the training, as in the matchers (matcher.match_threshold)."""
 
 
 class StepOutput(NamedTuple):
@@ -36,11 +36,11 @@ class StepOutput(NamedTuple):
     loss: Tensor
     terms: dict[str, Tensor]  # parts of the loss by name, for the log
     found: Tensor  # () coarse matches of sufficient confidence
-    right: Tensor  # () of them, those within a cell of the truth
+    right: Tensor  # () those of them within a cell of the truth
 
 
 class MatchCount(NamedTuple):
-    """Figures over a set of pairs; sums, so that they add up."""
+    """Figures of a set of pairs; they are sums, so they can be added."""
 
     found: int  # matches of the network
     within_1px: int
@@ -77,10 +77,10 @@ class TrainingStep(nn.Module):
         return cls(network, config.optimizer)
 
     def truth(self, batch: Any, seeds: list[int]) -> Any:
-        """Return what the network should find in a batch; each item draws by its own seed.
+        """Return the ground truth of a batch; random choices of each item depend on its own seed.
 
-        So an item is supervised alike in whatever batch and process it is. The result has `counts` (K,) float64, the
-        numbers of terms by which the losses are divided.
+        Therefore the supervision of an item is the same in every batch and process. The result has `counts` (K,)
+        float64, the numbers of terms by which the losses are divided.
         """
         raise NotImplementedError
 
@@ -94,11 +94,11 @@ class TrainingStep(nn.Module):
 
 
 class CoarseToFineTruth(NamedTuple):
-    """What a coarse-to-fine network should find in a batch."""
+    """Ground truth of a batch for a coarse-to-fine network."""
 
     coarse: CoarseTruth
     picked: CoarseMatch  # the matches that are refined
-    fine: PixelTruth | Tensor  # of the picked; see the classes below
+    fine: PixelTruth | Tensor  # for `picked`; see the classes below
     num_fine: int  # supervised fine terms
 
     @property
@@ -109,7 +109,7 @@ class CoarseToFineTruth(NamedTuple):
 
 
 class CoarseToFineStep(TrainingStep):
-    """What all networks with coarse cells and a fine stage have in common."""
+    """Base class of the steps of networks with coarse cells and a fine stage."""
 
     network: MatchingNetwork
 
@@ -182,7 +182,7 @@ class WindowStep(CoarseToFineStep):
 
 
 def coarse_precision(log_confidence: Tensor, points01: Tensor, columns1: int) -> tuple[Tensor, Tensor]:
-    """Return how many cells are mutually best with enough confidence, and how many of these lie within a cell.
+    """Return how many cells are mutually best with enough confidence, and how many of them are right within a cell.
 
     Args:
         log_confidence: (B, L, S) without dustbins. columns1: coarse cells in a row of image 1.

@@ -1,4 +1,4 @@
-"""The table of training steps, by the kind of supervision that a network names."""
+"""The table of training steps by kind of supervision (`supervision` of a network)."""
 
 from __future__ import annotations
 

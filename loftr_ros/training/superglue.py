@@ -19,13 +19,13 @@ from loftr_ros.training.step import CONFIDENCE, MatchCount, StepOutput, Training
 from loftr_ros.training.supervision import CoarseMatch, CoarseTruth, look_up
 
 MATCHED_PX, UNMATCHED_PX = 3.0, 5.0
-"""Keypoints nearer to each other's place are partners; one farther from all is unmatched; between, nobody can tell."""
+"""Keypoints with a smaller distance are partners; with a larger distance to all, unmatched; else uncertain [px]."""
 
 DETECTION_THRESHOLD = 0.005
 
 
 class SuperGlueTruth(NamedTuple):
-    """Keypoints of a batch and what should be matched."""
+    """Keypoints of a batch and their true matches."""
 
     keypoints0: Keypoints
     keypoints1: Keypoints
@@ -105,14 +105,14 @@ def true_partners(keypoints0: Keypoints, keypoints1: Keypoints, batch: PairBatch
     match = CoarseMatch(batch_index, index0, partner0[batch_index, index0])
     unmatched0 = keypoints0.valid & (distance01.amin(2) > UNMATCHED_PX)
     unmatched1 = keypoints1.valid & (distance10.amin(1) > UNMATCHED_PX)
-    # A partner found through the other image's map is one, whatever its own map says.
+    # A partner found with the map of the other image is valid even if its own map has none.
     unmatched0[match.batch_index, match.cell0] = False
     unmatched1[match.batch_index, match.cell1] = False
     return CoarseTruth(match, unmatched0, unmatched1)
 
 
 def assignment_precision(assignment: Tensor, truth: SuperGlueTruth, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Return how many keypoints prefer each other with enough confidence, and how many of them are right."""
+    """Return how many keypoints are mutually best with enough confidence, and how many of them are correct."""
     inner = assignment[:, :-1, :-1]
     best, partner = inner.max(2)
     own = torch.arange(inner.shape[1], device=inner.device)
@@ -124,7 +124,7 @@ def assignment_precision(assignment: Tensor, truth: SuperGlueTruth, batch: PairB
 
 
 def _distances(points: Tensor, of: Keypoints, to: Keypoints) -> Tensor:
-    """Return (B, N, M) [px]: from where the other image shows the keypoints `of` to its keypoints `to`.
+    """Return distances (B, N, M) [px] in the other image from the positions of keypoints `of` to keypoints `to`.
 
     Infinite where it does not show them, and for padding.
     """

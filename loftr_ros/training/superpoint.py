@@ -1,9 +1,9 @@
 """SuperPoint's training step: labels of cells, correspondences for the descriptors, both losses, validation.
 
 The detector learns by cross-entropy over the 65 channels of a cell (arXiv 1712.07629, eq. 2 and 3). The descriptors do
-not learn by the paper's hinge over all pairs of cells, whose two margins and two weights must balance some thousand
-wrong pairs against each right one, but by the dual soft-max of LoFTR and XFeat: descriptors are sampled at keypoints as
-they are for matching, and the likelihood of each true pair is normalised over its row and its column.
+not use the hinge loss of the paper over all pairs of cells, which has two margins and two weights to balance about a
+thousand wrong pairs against each right one. They use the dual soft-max of LoFTR and XFeat: descriptors are sampled at
+keypoints as they are for matching, and the likelihood of each true pair is normalised over its row and its column.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ IGNORED = -100
 """Label of a cell without a loss."""
 
 TEMPERATURE = 0.07
-"""Of the soft-max over cosines of descriptors, as in contrastive learning (InfoNCE)."""
+"""Temperature of the soft-max over cosines of descriptors, as in contrastive learning (InfoNCE)."""
 
 NEAR_PX = CELL
-"""Points nearer to each other share most of their descriptor and are no wrong pair [px]; the paper's eq. 4."""
+"""Points at a smaller distance have similar descriptors and are not a wrong pair [px]; eq. 4 of the paper."""
 
 VALIDATION_BUDGET, VALIDATION_THRESHOLD = 256, 0.005
 
@@ -41,7 +41,7 @@ class Correspondences(NamedTuple):
 
 
 class SuperPointTruth(NamedTuple):
-    """What the network should give for a batch."""
+    """Ground truth of a batch."""
 
     labels0: Tensor  # (B, H / 8, W / 8) int64, channel of the detector or IGNORED
     labels1: Tensor
@@ -64,7 +64,7 @@ class SuperPointStep(TrainingStep):
                 parameter.requires_grad_(not name.startswith(('convD', 'bnD')))
 
     def truth(self, batch: PairBatch, seeds: list[int]) -> SuperPointTruth:
-        """Return the ground truth of a batch; what is random of a pair depends on its own seed."""
+        """Return the ground truth of a batch; random choices of a pair depend on its own seed."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         labels = (
             cell_labels(_labels_or_unknown(keypoints, image), generators)
@@ -105,7 +105,7 @@ class SuperPointStep(TrainingStep):
 def cell_labels(keypoints: Tensor, generators: list[torch.Generator]) -> Tensor:
     """Return the label of every cell (B, H / 8, W / 8): of several keypoints one at random (section 3.3).
 
-    A cell without a keypoint that is not known as a whole is IGNORED.
+    A cell without a keypoint is IGNORED if it has UNKNOWN pixels.
 
     Args:
         keypoints: (B, H, W) int8 as in Pair.
@@ -159,7 +159,7 @@ def descriptor_nll(descriptors0: Tensor, descriptors1: Tensor, points: Correspon
 
 
 def detection_precision(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many labelled cells have a keypoint in the network's opinion, and how many of these are right."""
+    """Return in how many labelled cells the network finds a keypoint, and how many of these are correct."""
     predicted = logits.argmax(1)
     found = (predicted != DUSTBIN) & (labels != IGNORED)
     return found.sum().cpu(), (found & (labels != DUSTBIN)).sum().cpu()
@@ -175,14 +175,14 @@ def count_detections(network: SuperPoint, image: Tensor, keypoints: Tensor) -> M
         found = network(one[None], threshold=0.0, budget=len(x), border=0)
         points = found.points[0][found.valid[0]]
         nearest = torch.cdist(points, torch.stack([x, y], dim=1).to(points)).amin(1)
-        # A keypoint that is drawn to the nearest pixel is off by up to 0.7 px.
+        # A keypoint rounded to the nearest pixel has an error of up to 0.7 px.
         within = (int((nearest <= limit).sum()) for limit in (1.5, 3))
         total = total.plus(MatchCount(len(points), *within, len(x)))
     return total
 
 
 def count_nearest_neighbours(network: SuperPoint, batch: PairBatch) -> MatchCount:
-    """Return how well mutual nearest neighbours among the keypoints of both images match.
+    """Return figures of the matches by mutual nearest neighbours of the keypoints of both images.
 
     `possible` are the keypoints of image 0 that image 1 shows, whether or not the detector found them there.
     """

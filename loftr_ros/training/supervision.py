@@ -1,7 +1,7 @@
 """Ground truth from dense points: corresponding coarse cells, pixels in their windows, sub-pixel offsets.
 
-Coordinates are (x, y) [px], the centre of the top-left pixel at (0, 0). The coarse cell in column c and row r is for
-the pixel (8 c, 8 r), in LoFTR and Efficient LoFTR alike; a place belongs to the nearest cell, floor(x / 8 + 1 / 2).
+Coordinates are (x, y) [px], the centre of the top-left pixel at (0, 0). The position of the coarse cell in column c and
+row r is (8 c, 8 r), both in LoFTR and in Efficient LoFTR. A place belongs to the nearest cell, floor(x / 8 + 1 / 2).
 Cells and pixels are numbered row by row. `points01` and `points10` are those of batch.py: NaN where not visible.
 """
 
@@ -30,7 +30,7 @@ class CoarseMatch(NamedTuple):
 
 
 class CoarseTruth(NamedTuple):
-    """What every coarse cell of a batch should match."""
+    """True matches and unmatched coarse cells of a batch."""
 
     match: CoarseMatch
     unmatched0: Tensor  # (B, L) bool, cells of image 0 without a match: they belong to the dustbin
@@ -49,7 +49,7 @@ class PixelTruth(NamedTuple):
 def coarse_truth(points01: Tensor, points10: Tensor) -> CoarseTruth:
     """Return the cells that are mutually nearest when their places are warped (LoFTR, section 3.5 and supplement).
 
-    A cell without such a partner is unmatched, for whatever reason: NaN, outside, or a neighbour is nearer.
+    A cell without such a partner is unmatched: its place is NaN or outside, or a neighbour is nearer.
 
     Args:
         points01: (B, H0, W0, 2), sides multiples of 8. points10: (B, H1, W1, 2).
@@ -68,9 +68,9 @@ def coarse_truth(points01: Tensor, points10: Tensor) -> CoarseTruth:
 
 
 def sample(match: CoarseMatch, most: int, generator: torch.Generator | None = None) -> CoarseMatch:
-    """Return at most `most` matches, drawn at random without repetition, in their order; the fine stage costs by them.
+    """Return at most `most` matches, drawn at random without repetition, in the same order.
 
-    `generator` lives on the CPU, so that every device draws the same.
+    `generator` is on the CPU, so that every device draws the same numbers.
     """
     count = len(match.cell0)
     if count <= most:
@@ -80,9 +80,9 @@ def sample(match: CoarseMatch, most: int, generator: torch.Generator | None = No
 
 
 def window_offset(points01: Tensor, match: CoarseMatch, columns1: int, half_window_px: float) -> Tensor:
-    """Return where the place of cell0 lies from that of cell1, (M, 2) in units of half a window (LoFTR, section 3.4).
+    """Return the offset (M, 2) of the place of cell0 from that of cell1 [half windows] (LoFTR, section 3.4).
 
-    NaN where cell0 is not visible; beyond [-1, 1] where a predicted match is wrong by more than the window.
+    NaN where cell0 is not visible; outside [-1, 1] if a predicted match is wrong by more than the window.
 
     Args:
         columns1: coarse cells in a row of image 1.
@@ -96,8 +96,8 @@ def window_offset(points01: Tensor, match: CoarseMatch, columns1: int, half_wind
 def pixel_truth(points01: Tensor, points10: Tensor, match: CoarseMatch) -> PixelTruth:
     """Return the mutually nearest pixels in the windows of coarse matches, and the sub-pixel rest.
 
-    The window of a cell covers its place from -4 to +3 px (networks/efficient_loftr.py); the part of a window that lies
-    outside its image has no pairs.
+    The window of a cell covers its place from -4 to +3 px (networks/efficient_loftr.py); the part of a window outside
+    its image has no pairs.
     """
     corner0 = cell_place(match.cell0, points01.shape[2] // CELL) - CELL // 2  # (M, 2)
     corner1 = cell_place(match.cell1, points10.shape[2] // CELL) - CELL // 2
@@ -136,7 +136,7 @@ def look_up(points: Tensor, batch_index: Tensor, places: Tensor) -> Tensor:
             step = places.new_tensor([step_x, step_y])
             weight = (1 - step - share).abs().prod(-1, keepdim=True)
             x, y = torch.minimum(first + step, limit).long().unbind(-1)
-            # A pixel without weight must not spoil an exact one beside it with its NaN.
+            # NaN of a pixel with weight 0 must not change the result.
             result = result + torch.where(weight > 0, weight * points[batch_index, y, x], torch.zeros_like(result))
     return torch.where(inside[:, None], result, torch.full_like(result, float('nan')))
 
@@ -151,8 +151,9 @@ def points_from_depth(
 ) -> np.ndarray:
     """Return `points01` float32 (H0, W0, 2) [px] from depth and pose, NaN where occluded, outside or without depth.
 
-    A point is visible in image 1 when its depth there agrees with depth1. That is interpolated as inverse depth, which
-    is linear over a plane; across the edge of an object it agrees with neither side, and so the edge is left out.
+    A point is visible in image 1 when its depth there agrees with depth1. depth1 is interpolated as inverse depth,
+    which is linear over a plane. At the edge of an object the interpolated depth agrees with neither side, so the edge
+    is left out.
 
     Args:
         depth0, depth1: (H, W) z at the pixel centres [m]; 0 or not finite where unknown.
@@ -162,7 +163,9 @@ def points_from_depth(
     """
     for name, depth, camera in (('depth0', depth0, camera0), ('depth1', depth1, camera1)):
         if depth.shape != (camera.height, camera.width):
-            raise InputError(f"{name} must have its camera's size {(camera.height, camera.width)}, got {depth.shape}")
+            raise InputError(
+                f'{name} must have the size of its camera, {(camera.height, camera.width)}, got {depth.shape}'
+            )
     height, width = depth0.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
     z = np.where(np.isfinite(depth0) & (depth0 > 0), depth0, np.nan).astype(np.float64).reshape(-1, 1)
@@ -177,7 +180,7 @@ def points_from_depth(
 
 
 def cell_place(cell: Tensor, columns: int) -> Tensor:
-    """Return the pixels (..., 2) int64 that cells (...) of a grid with `columns` stand for."""
+    """Return the pixels (..., 2) int64 at the positions of cells (...) of a grid with `columns`."""
     return torch.stack([cell % columns, cell.div(columns, rounding_mode='floor')], dim=-1) * CELL
 
 
