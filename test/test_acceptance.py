@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from test_pose import (
+from pose_scenes import (
     CAMERA,
     ESTIMATORS,
     NOWHERE,

@@ -18,14 +18,12 @@ import pytest
 import torch
 import yaml
 
-from loftr_ros.commands.train import read
 from loftr_ros.errors import ConfigError, InputError, TrainingError
 from loftr_ros.training.batch import Pair, collate
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points, sample_view
 from loftr_ros.training.loading import Batches, load, worker_death_as_error
 from loftr_ros.training.loop import learning_rate, train
-from loftr_ros.training.runs import RunFolder
 from loftr_ros.training.settings import DataConfig, OptimizerConfig, TrainingConfig
 from loftr_ros.training.step import coarse_precision
 from loftr_ros.training.steps import make_step
@@ -395,23 +393,7 @@ def test_a_tiny_network_overfits_one_rendered_pair_to_a_pixel(tmp_path):
     assert len(error) >= 25 and (error <= 1).float().mean() >= 0.9  # a place without truth counts as wrong
 
 
-# --- The command ----------------------------------------------------------------------------------------------------
-
-
-def test_the_shipped_configurations_are_read_and_make_a_network():
-    files = sorted((ROOT / 'config' / 'train').glob('*.yaml'))
-    assert files
-    for file in files:
-        checkpoint, config = read(file, ['steps=7', 'data.width=96'])
-        assert config.steps == 7 and config.data.width == 96
-        build_network(checkpoint)
-
-
-def test_what_a_run_wrote_down_can_be_run_again(tmp_path):
-    folder = RunFolder(tmp_path, efficient(), writes=True)
-    folder.open(settings(), 0)
-    checkpoint, config = read(tmp_path / 'run.yaml', [])
-    assert checkpoint.network == EFFICIENT and config == settings()
+# --- Files of a run --------------------------------------------------------------------------------------------------
 
 
 def test_tensorboard_gets_the_figures_of_the_log_where_it_is_installed(tmp_path, monkeypatch):
@@ -439,10 +421,3 @@ def test_without_tensorboard_a_run_has_its_other_files(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)  # as if it were not installed
     train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
     assert {path.name for path in tmp_path.iterdir()} == {'run.yaml', 'log.csv', 'last.pt', 'tiny.safetensors'}
-
-
-def test_a_mistyped_setting_is_refused_with_the_right_name(tmp_path):
-    file = tmp_path / 'run.yaml'
-    file.write_text('network: {matcher: loftr}\noptimizer: {learning_rat: 1.0}\n')
-    with pytest.raises(ConfigError, match=r'did you mean optimizer.learning_rate\?'):
-        read(file, [])
