@@ -1,8 +1,8 @@
 """A small renderer of textured planes, boxes and height fields with exact depth, pose and intrinsics.
 
-Three parts that know little of each other: `textures` (random generator -> image), `scene` (faces, boxes, height
-fields, baked light) and `rooms` (what stands where), and `render` which turns a scene into an image and its depth.
-World frames are those of ROS (x forward, y left, z up, metres), camera frames optical (z forward, x right, y down).
+Four modules: `textures` (random generator -> image), `scene` (faces, boxes, height fields, baked light), `rooms`
+(furniture and its arrangement) and `render` (scene -> image and depth). World frames are those of ROS (x forward, y
+left, z up, metres), camera frames optical (z forward, x right, y down).
 """
 
 from loftr_ros.rendering.render import render

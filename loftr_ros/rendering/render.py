@@ -1,8 +1,8 @@
-"""Turn a scene into an image and its exact depth: rays meet planes, the nearest wins.
+"""Render the image and the exact depth of a scene, by intersection of rays with planes.
 
 For a face with the columns M = [edge_u, edge_v, origin] in the camera frame, the ray d of a pixel meets its plane at
 depth z where M (u, v, 1) = z d. So (u, v, 1) / z = M^-1 K^-1 (x, y, 1) =: (a, b, c) is linear in the pixel: inverse
-depth is c, the point lies on the face where 0 <= a, b <= c, and the texture's derivatives are closed forms.
+depth is c, the point is on the face if 0 <= a, b <= c, and the derivatives of the texture have closed forms.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from loftr_ros.image import pixel_from_fraction, scale_matrix
 from loftr_ros.rendering.scene import Face, Scene
 
 NEAR_M = 0.02
-"""Nothing nearer than this to the camera's plane is drawn."""
+"""Near plane: parts of faces with a smaller z are not drawn [m]."""
 
 SHARPNESS = 0.75
 """Share of a pixel's footprint that is averaged; at 1 the bilinear samples of mip levels look out of focus."""
 
-LONGEST_ROW = 4096  # cv2.remap takes no images of 32768 columns or more
+LONGEST_ROW = 4096  # cv2.remap does not support images of 32768 columns or more
 
 
 def render(
@@ -37,11 +37,11 @@ def render(
     Args:
         camera: without distortion; its width and height are the image's.
         world_from_cam: (4, 4) pose of the optical frame.
-        supersample: samples along each axis of a pixel in which faces meet; depth is never averaged.
+        supersample: samples along each axis of a pixel in which faces meet; depth is not averaged.
         noise_sigma: standard deviation of normal sensor noise [grey values], drawn from `seed`.
     """
     if camera.is_distorted:
-        raise InputError('the renderer draws without distortion; got a distorted camera, give one with distortion=()')
+        raise InputError('the renderer has no distortion, got a distorted camera; use one with distortion=()')
     if supersample < 1:
         raise InputError(f'supersample must be at least 1, got {supersample}')
     cam_from_world = np.linalg.inv(np.asarray(world_from_cam, np.float64))
@@ -71,7 +71,7 @@ def _visible(
         nearest = inverse_depth[top:bottom, left:right]
         c = pixel_map[2, 0] * x + (pixel_map[2, 1] * y + pixel_map[2, 2])
         hit = (c > nearest) & (c < 1 / NEAR_M)
-        if not hit.any():  # hidden by faces before
+        if not hit.any():  # hidden by nearer faces
             continue
         a, b = (row[0] * x + (row[1] * y + row[2]) for row in pixel_map[:2])
         hit &= (a >= 0) & (a <= c) & (b >= 0) & (b <= c)
@@ -83,15 +83,15 @@ def _visible(
 
 
 def _corners(frames: np.ndarray) -> np.ndarray:
-    """(..., 4, 3): the corners of faces, in order around each."""
+    """Return (..., 4, 3), the corners of faces, in order around each."""
     edge_u, edge_v, origin = frames[..., 0], frames[..., 1], frames[..., 2]
     return np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], axis=-2)
 
 
 def _windows(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers (N,) of the faces in sight, and (N, 4) rows [top, bottom) and columns [left, right) of each.
+    """Return the numbers (N,) of the visible faces, and (N, 4) rows [top, bottom) and columns [left, right) of each.
 
-    Faces wholly outside one side of the view are left out before the costlier division and clipping.
+    Faces completely outside one side of the view are left out first, because division and clipping take longer.
     """
     x, y, z = np.moveaxis(_corners(frames) @ matrix.T, -1, 0)  # (F, 4): pixel times depth, and depth
     height, width = size
@@ -99,7 +99,7 @@ def _windows(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> t
     numbers = np.flatnonzero(~np.any([side.all(axis=1) for side in outside], axis=0))
     x, y, z = x[numbers], y[numbers], z[numbers]
     near = np.flatnonzero((z < NEAR_M).any(axis=1))
-    z[near] = 1.0  # any: their bounds follow from the part before the near plane
+    z[near] = 1.0  # any value: their bounds are computed from the part in front of the near plane
     pixels = np.stack([x / z, y / z], axis=-1)  # (N, 4, 2)
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     for row in near:
@@ -113,7 +113,7 @@ def _windows(frames: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> t
 
 
 def _pixel_maps(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(F, 3, 3) from (x, y, 1) to (u, v, 1) / z; NaN, which no pixel hits, for a face seen exactly from its edge."""
+    """Return (F, 3, 3) from (x, y, 1) to (u, v, 1) / z; NaN, which matches no pixel, for a face seen edge-on."""
     products = matrix @ frames
     thin = np.abs(np.linalg.det(products)) < 1e-12
     products[thin] = np.eye(3)
@@ -123,7 +123,7 @@ def _pixel_maps(frames: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _clip_near(corners: np.ndarray) -> np.ndarray:
-    """Return the polygon's part before the near plane (Sutherland-Hodgman for one plane)."""
+    """Return the part of a polygon in front of the near plane (Sutherland-Hodgman for one plane)."""
     kept = []
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if start[2] >= NEAR_M:
@@ -172,11 +172,11 @@ def _shade(
     """Return the float32 (N, 3) colours of the faces `numbers` (-1: background) at the pixels (x, y)."""
     colours = np.empty((len(numbers), 3), np.float32)
     colours[:] = scene.background
-    # One sort finds the samples of every face; a search per face would read all as often as there are faces.
+    # One sort finds the samples of every face; a search for each face would read all samples again.
     order = np.argsort(numbers, kind='stable')
     order = order[np.count_nonzero(numbers < 0) :]
     present, starts = np.unique(numbers[order], return_index=True)
-    # float32 holds texture coordinates to some thousandths of a texel and takes half the time.
+    # float32 represents texture coordinates to some thousandths of a texel and takes half the time.
     pixel_maps = _pixel_maps(frames[present], matrix).astype(np.float32)
     for number, pixel_map, chosen in zip(present, pixel_maps, np.split(order, starts)[1:], strict=True):
         colours[chosen] = _face_colours(scene.faces[number], pixel_map, x[chosen], y[chosen])
@@ -194,7 +194,7 @@ def _face_colours(face: Face, pixel_map: np.ndarray, x: np.ndarray, y: np.ndarra
         np.hypot(across * (pixel_map[0, k] - u * pixel_map[2, k]), down * (pixel_map[1, k] - v * pixel_map[2, k])) / c
         for k in (0, 1)
     ]
-    # Half the longer footprint: a floor seen at a low angle stays sharp across, for a little aliasing along.
+    # Half the longer footprint: a floor seen at a low angle is sharp across, with a little aliasing along.
     footprint = np.maximum(np.minimum(*steps), np.maximum(*steps) / 2)
     level = np.clip(np.log2(np.maximum(SHARPNESS * footprint, 1e-9)), 0, len(face.texture.levels) - 1)
     texture_u = face.offset[0] + face.tiles[0] * u
@@ -220,7 +220,7 @@ def _face_colours(face: Face, pixel_map: np.ndarray, x: np.ndarray, y: np.ndarra
 
 
 def _sample(face: Face, level: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """(N, 3) of a mip level at texture coordinates, bilinear."""
+    """Return colours (N, 3) of a mip level at texture coordinates, bilinear."""
     image = face.texture.levels[min(level, len(face.texture.levels) - 1)]
     border = cv2.BORDER_WRAP if face.texture.tileable else cv2.BORDER_REPLICATE
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""What stands where: a furnished room with a free loop for a robot, and a smooth drive along it."""
+"""A furnished room with a free loop for a robot, and a smooth drive along this loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ LOOP_M = (2.7, 1.75)
 
 CAMERA_HEIGHT_M = 0.75
 STEP_M = 0.07
-"""Way from frame to frame: 0.7 m/s at 10 Hz, a robot in an office."""
+"""Distance between frames [m]: 0.7 m/s at 10 Hz, a robot in an office."""
 
 
 def furnished_room(seed: int = 0, light: bool = True) -> Scene:
-    """Return a room of 10 x 7.6 x 2.8 m around the origin: shelves, tables, boxes, pictures; another one by each seed.
+    """Return a room of 10 x 7.6 x 2.8 m around the origin: with shelves, tables, boxes and pictures that depend on the
+    seed.
 
     `light` bakes the shadows of three lamps (about half of the time that building takes).
     """
@@ -43,7 +44,7 @@ def room_trajectory(num_frames: int = 40, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     sense = rng.choice([-1.0, 1.0])
     wobble, phase = rng.uniform(0.015, 0.035), rng.uniform(0, 2 * np.pi)
-    # The loop is sampled finely and then walked with equal steps, as a robot with a speed controller would.
+    # The loop is sampled finely and then divided into equal steps, as for a robot with a speed controller.
     angle = phase + sense * np.linspace(0, 2 * np.pi, 4001)
     radius = 1 + wobble * np.sin(3 * angle + phase)
     x, y = LOOP_M[0] * radius * np.cos(angle), LOOP_M[1] * radius * np.sin(angle)
@@ -67,13 +68,13 @@ def room_trajectory(num_frames: int = 40, seed: int = 0) -> np.ndarray:
 
 
 def _surface(origin, edge_u, edge_v, image: np.ndarray, tile_m: float, offset=(0.0, 0.0)) -> Face:
-    """Return a face with a tileable texture of which one repetition measures `tile_m`."""
+    """Return a face with a tileable texture with a side of `tile_m` for one repetition."""
     tiles = (np.linalg.norm(edge_u) / tile_m, np.linalg.norm(edge_v) / tile_m)
     return Face(origin, edge_u, edge_v, Texture(image, tileable=True), tiles, offset)
 
 
 def _shell(rng: np.random.Generator) -> list[Face]:
-    """Floor, ceiling and four unlike walls."""
+    """Floor, ceiling and four different walls."""
     length, width, height = ROOM_SIZE_M
     x, y, z = length / 2, width / 2, height
     floor = textures.planks(rng) if rng.random() < 0.6 else textures.tiles(rng)
@@ -118,21 +119,21 @@ class _Kit:
 
 
 class _Wall:
-    """Places along one wall: `at(along, out, up)` is `along` it from its left end and `out` into the room."""
+    """Coordinates along one wall: `at(along, out, up)` is `along` from its left end and `out` into the room."""
 
     def __init__(self, number: int):
         length, width, _ = ROOM_SIZE_M
-        self.yaw = (np.pi, np.pi / 2, 0.0, -np.pi / 2)[number]  # of what looks into the room
+        self.yaw = (np.pi, np.pi / 2, 0.0, -np.pi / 2)[number]  # of faces that look into the room
         self.length = (width, length, width, length)[number]
         self.out = np.array([np.cos(self.yaw), np.sin(self.yaw), 0.0])
-        self.right = np.array([-np.sin(self.yaw), np.cos(self.yaw), 0.0])  # as one who faces the wall sees it
+        self.right = np.array([-np.sin(self.yaw), np.cos(self.yaw), 0.0])  # as seen from the room
         self.left_end = -self.out * (length, width)[number % 2] / 2 - self.right * self.length / 2
 
     def at(self, along: float, out: float, up: float) -> np.ndarray:
         return self.left_end + self.right * along + self.out * out + np.array([0.0, 0.0, up])
 
     def picture(self, along: float, up: float, width: float, height: float, image: np.ndarray, out=0.02) -> Face:
-        """Return a picture whose top-left corner hangs at (along, up)."""
+        """Return a picture with its top-left corner at (along, up)."""
         return Face(self.at(along, out, up), self.right * width, np.array([0.0, 0.0, -height]), Texture(image))
 
 
@@ -156,7 +157,7 @@ def _along_walls(kit: _Kit) -> list[Face]:
 
 
 def _shelf(kit: _Kit, wall: _Wall, along: float, width: float) -> list[Face]:
-    """Book shelf: sides, boards and books that end at unlike depths."""
+    """Book shelf: sides, boards and books of different depths."""
     rng = kit.rng
     depth, height, boards = 0.32, rng.uniform(1.5, 2.1), int(rng.integers(4, 6))
     wood = kit.pick('wood')
@@ -290,7 +291,7 @@ def _island(kit: _Kit) -> list[Face]:
 
 
 def _crate(kit: _Kit, center, side: float) -> list[Face]:
-    """Carton of about `side` [m] with unlike prints."""
+    """Carton of about `side` [m] with different prints."""
     rng = kit.rng
     size = side * rng.uniform(0.75, 1.1, 3)
     parts = tuple(kit.pick('carton') for _ in range(3))

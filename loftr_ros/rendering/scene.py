@@ -1,4 +1,4 @@
-"""What a scene is made of: textured parallelograms and triangles with baked light; boxes and height fields of them."""
+"""Elements of a scene: textured parallelograms and triangles with baked light, and boxes and height fields of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loftr_ros.errors import InputError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Texture:
-    """A uint8 (H, W, 3) image, blue first; beyond its border it starts again (tileable) or repeats the border."""
+    """A uint8 (H, W, 3) image, blue first; outside, it is repeated (tileable) or has the colour of the border."""
 
     image: np.ndarray
     tileable: bool = False
@@ -37,15 +37,15 @@ class Texture:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """The parallelogram `origin + u * edge_u + v * edge_v`, u and v in [0, 1], seen from both sides.
+    """The parallelogram `origin + u * edge_u + v * edge_v`, u and v in [0, 1], visible from both sides.
 
     With `triangle` only its half with u + v <= 1.
 
     Args:
-        origin: (3,) corner where the texture's top-left corner lies [m, world].
+        origin: (3,) corner with the top-left corner of the texture [m, world].
         edge_u: (3,) along the texture's rows. edge_v: (3,) along its columns, downwards [m].
-        tiles: how often the texture repeats along u and v.
-        offset: where in the texture the origin lies, in textures.
+        tiles: number of repetitions of the texture along u and v.
+        offset: position of the origin in the texture, in units of its size.
         light: (h, w) float32 brightness over the face, from corner to corner; multiplies the texture; None: 1.
     """
 
@@ -70,21 +70,21 @@ class Face:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """Faces and the colour (blue, green, red) of what lies behind them."""
+    """Faces and the colour (blue, green, red) of the background."""
 
     faces: tuple[Face, ...]
     background: tuple[int, int, int] = (0, 0, 0)
 
     @functools.cached_property
     def frames(self) -> np.ndarray:
-        """(F, 3, 3): the columns edge_u, edge_v and origin of every face [m, world]."""
+        """Matrices (F, 3, 3) with the columns edge_u, edge_v and origin of every face [m, world]."""
         if not self.faces:
             return np.empty((0, 3, 3))
         return np.stack([np.stack([face.edge_u, face.edge_v, face.origin], axis=1) for face in self.faces])
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
-        """(F,) the largest u + v on every face: 1 for a triangle, 2 for a parallelogram."""
+        """Largest u + v (F,) on every face: 1 for a triangle, 2 for a parallelogram."""
         return np.array([1.0 if face.triangle else 2.0 for face in self.faces])
 
 
@@ -102,7 +102,7 @@ def look_along(position, yaw: float, pitch: float = 0.0) -> np.ndarray:
 
 
 def box(center, size, textures, yaw: float = 0.0, tile_m: float | None = None, underside: bool = False) -> list[Face]:
-    """Return the faces of an upright box that stands on something; with `underside` also the sixth.
+    """Return the faces of an upright box: five without the underside; with `underside` all six.
 
     Args:
         center: middle of the underside [m]. size: (length along its x, width along its y, height) [m].
@@ -130,7 +130,7 @@ def box(center, size, textures, yaw: float = 0.0, tile_m: float | None = None, u
             faces.append(Face(origin, edge_u, edge_v, texture))
         else:
             tiles = (np.linalg.norm(edge_u) / tile_m, np.linalg.norm(edge_v) / tile_m)
-            # Unlike parts of one texture on unlike boxes and faces, but the same in every run.
+            # Different parts of a texture on different boxes and faces, but the same in every run.
             offset = (float(origin.sum() * 0.37 % 1), float((edge_u.sum() + origin[0]) * 0.71 % 1))
             faces.append(Face(origin, edge_u, edge_v, texture, tiles, offset))
     return faces
@@ -154,7 +154,7 @@ def height_field(origin, edge_u, edge_v, heights, texture: Texture, tiles=(1.0, 
     faces = []
     for row in range(rows):
         for column in range(columns):
-            # Two halves of a cell, the second from the opposite corner backwards.
+            # Two halves of a cell; the second starts at the opposite corner.
             for i, j, sign in ((row, column, 1), (row + 1, column + 1, -1)):
                 corner = points[i, j]
                 edges = points[i, j + sign] - corner, points[i + sign, j] - corner
@@ -166,9 +166,9 @@ def height_field(origin, edge_u, edge_v, heights, texture: Texture, tiles=(1.0, 
 def bake_light(
     scene: Scene, lights, ambient: float = 0.45, cell_m: float = 0.2, reach_m: float = 3.0, shadows: bool = True
 ) -> Scene:
-    """Return the scene with the light of small lamps and their shadows written into its faces.
+    """Return the scene with the light of small lamps and their shadows baked into its faces.
 
-    Lambertian, so a point looks alike from everywhere.
+    Reflection is Lambertian, so the brightness of a point does not depend on the view.
 
     Args:
         lights: sequence of (position (3,) [m], intensity); the brightness falls to half at `reach_m` from a lamp.
@@ -185,7 +185,7 @@ def bake_light(
     for position, intensity in lights:
         rays = points - np.asarray(position, np.float64)
         distance = np.linalg.norm(rays, axis=1)
-        # Faces are seen from both sides; a side in the dark is found by its shadow, not by its normal.
+        # Faces are visible from both sides; the dark side is found by its shadow, not by its normal.
         cosine = np.abs((rays * normals).sum(axis=1)) / np.maximum(distance, 1e-9)
         lit = intensity * cosine / (1.0 + (distance / reach_m) ** 2)
         if shadows:
@@ -200,9 +200,9 @@ def bake_light(
 
 
 def _light_grid(face: Face, cell_m: float) -> np.ndarray:
-    """(h, w, 3) points over the face, from corner to corner."""
+    """Return points (h, w, 3) of the face, from corner to corner."""
     counts = [int(np.clip(np.linalg.norm(edge) / cell_m + 1, 2, 32)) for edge in (face.edge_u, face.edge_v)]
-    # A hair inside, so that a neighbour that shares the edge throws no shadow on it.
+    # Slightly inside, so that a neighbour with the same edge casts no shadow on it.
     u, v = (np.linspace(0.004, 0.996, count) for count in counts)
     return face.origin + u[None, :, None] * face.edge_u + v[:, None, None] * face.edge_v
 
@@ -213,18 +213,18 @@ def _normal(face: Face) -> np.ndarray:
 
 
 def _in_shadow(scene: Scene, lamp: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """(N,) bool: whether a face stands between the lamp and lamp + ray.
+    """Return (N,) bool, whether a face is between the lamp and lamp + ray.
 
-    With the lamp as the eye, ray = c * (u * edge_u + v * edge_v + origin - lamp): c > 1 is a face before the point.
+    ray = c * (u * edge_u + v * edge_v + origin - lamp): if c > 1, the face is in front of the point.
     """
     shifted = scene.frames.copy()
     shifted[:, :, 2] -= lamp
     shadow = np.zeros(len(rays), bool)
     rays = rays.T
     for frame, reach in zip(shifted, scene.reach, strict=True):
-        if abs(np.linalg.det(frame)) < 1e-12:  # the lamp lies in the plane of the face
+        if abs(np.linalg.det(frame)) < 1e-12:  # the lamp is in the plane of the face
             continue
         a, b, c = np.linalg.inv(frame) @ rays
-        # 1 % of the distance: a face does not darken itself, nor a picture the wall that it hangs on.
+        # 1 % of the distance, so that a face does not shade itself, nor a picture its wall.
         shadow |= (c > 1.01) & (a >= 0) & (a <= c) & (b >= 0) & (b <= c) & (a + b <= reach * c)
     return shadow

@@ -1,6 +1,6 @@
-"""Procedural textures: a random generator in, a uint8 (H, W, 3) image out, blue first. No image file is needed.
+"""Procedural textures: functions from a random generator to a uint8 (H, W, 3) image, blue first, without image files.
 
-Those of whole surfaces are tileable; posters, spines and signs are single pictures.
+Textures of whole surfaces are tileable; posters, spines and signs are single pictures.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def grain(rng: np.random.Generator, base=None) -> np.ndarray:
     size = 512
     rows = np.linspace(0, 1, size, endpoint=False, dtype=np.float32)[:, None]
     bend = cv2.resize(noise(rng, coarsest=2, octaves=4)[:, ::4], (size, size), interpolation=cv2.INTER_CUBIC)
-    bend = (bend + bend[:, ::-1]) / 2  # even along the row, so that its ends fit
+    bend = (bend + bend[:, ::-1]) / 2  # periodic along the row
     rings = np.sin(2 * np.pi * (7 * rows + 0.35 * bend))
     pores = cv2.blur(noise(rng, coarsest=128, octaves=3, persistence=1.0), (41, 1), borderType=cv2.BORDER_REFLECT)
     pores /= max(float(pores.std()), 1e-6)
@@ -83,7 +83,7 @@ def grain(rng: np.random.Generator, base=None) -> np.ndarray:
 
 
 def planks(rng: np.random.Generator, base=None) -> np.ndarray:
-    """Parquet: six rows of planks, each cut from another place of the wood."""
+    """Parquet: six rows of planks, each cut from a different part of the wood."""
     wood = grain(rng, base).astype(np.float32)
     size, rows = 512, 6
     edges = np.linspace(0, size, rows + 1).astype(int)
@@ -119,11 +119,11 @@ def tiles(rng: np.random.Generator, count: int = 4) -> np.ndarray:
 
 
 class _Pen:
-    """Draw smoothly into a float image: a uint8 mask to draw on, blended with the ink at the end."""
+    """Draw with smooth edges into a float image: give a uint8 mask to draw on, then blend the ink with this mask."""
 
     def __init__(self, image: np.ndarray, ink):
         self._image, self._ink = image, np.asarray(ink, np.float32)
-        self._mask = np.zeros(image.shape[:2], np.uint8)  # cv2 smooths edges and writes letters on uint8 only
+        self._mask = np.zeros(image.shape[:2], np.uint8)  # cv2 draws smooth edges and letters only on uint8
 
     def __enter__(self) -> np.ndarray:
         return self._mask
