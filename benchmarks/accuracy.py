@@ -1,10 +1,10 @@
-"""How right the matches are, beside SIFT and ORB: poses, homographies, disparity, plain rooms; and what they cost.
+"""Accuracy and cost of the matchers, with SIFT and ORB as baselines: poses, homographies, disparity, plain rooms.
 
     . scripts/environment.sh && python benchmarks/accuracy.py ../shared/data
 
-The folder holds `kitti06`, `lund_door`, `tartanair_stereo_rgbd`, `tum_fr1_rgbd`, `oxford_affine` and
-`motorcycle_stereo`; the rooms are rendered. All matchers run with the shipped settings, in turn on each pair. A whole
-run writes benchmarks/results/accuracy.md and the table in README.md; one of some `--sets` only prints.
+The folder contains `kitti06`, `lund_door`, `tartanair_stereo_rgbd`, `tum_fr1_rgbd`, `oxford_affine` and
+`motorcycle_stereo`; the rooms are rendered. All matchers run with the shipped settings, in turn on each pair. A
+complete run writes benchmarks/results/accuracy.md and the table in README.md; a run with `--sets` only prints.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ README = Path(__file__).parents[1] / 'README.md'
 
 
 def make(name: str):
-    """Return a matcher with the default settings, or a baseline with those of its own."""
+    """Return a matcher with the default settings, or a baseline with its own settings."""
     return create_compared(name, Config().matcher)
 
 
 class Measured(NamedTuple):
-    """What one matcher did on one set: a row of PairSet.measure for each pair, and its times [ms]."""
+    """Results of one matcher on one set: a row of PairSet.measure for each pair, and its times [ms]."""
 
     rows: list[tuple]
     times_ms: list[float]
 
 
 def measure(pair_set: PairSet, matchers: dict, bar: tqdm) -> tuple[list[str], dict[str, Measured]]:
-    """Return the names of the pairs, and the results of each matcher, which take turns on every pair."""
+    """Return the names of the pairs, and the results of each matcher; all run in turn on every pair."""
     names, results = [], {name: Measured([], []) for name in matchers}
     bar.set_description(pair_set.title)
     for pair in pair_set.pairs():
@@ -101,9 +101,9 @@ def details(measured: list[tuple[PairSet, list[str], dict[str, Measured]]]) -> s
 
 
 class Cost(NamedTuple):
-    """Times with nothing cached and with the features of image 0 kept, and the memory that a pair of 640x480 adds.
+    """Times without cached features and with those of image 0, and the additional memory for a pair of 640x480.
 
-    Processor time, over all cores, says what a busy machine hides.
+    Processor time over all cores hardly depends on other programs.
     """
 
     cold_min_ms: int
@@ -130,9 +130,9 @@ def vga_pair(folder: Path) -> list[np.ndarray]:
 
 
 def cost(name: str, folder: Path) -> Cost:
-    """Return what a pair costs; in a fresh process, since peak memory never falls."""
+    """Return the cost of a pair. Call it in a new process, because peak memory never decreases."""
     matcher, (image0, image1) = make(name), vga_pair(folder)
-    match_images(matcher, image0[:32, :32], image1[:32, :32])  # libraries load what they need before the memory counts
+    match_images(matcher, image0[:32, :32], image1[:32, :32])  # libraries are loaded before the memory is measured
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     match_images(matcher, image0, image1)
     added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -150,7 +150,7 @@ def cost(name: str, folder: Path) -> Cost:
 
 
 def costs_of(names: list[str], folder: Path, bar: tqdm) -> dict[str, Cost]:
-    """Return the cost of each matcher, each in a process of its own."""
+    """Return the cost of each matcher, each in a separate process."""
     bar.set_description(COST)
     costs = {}
     for name in names:
@@ -177,7 +177,7 @@ def summary(measured, costs: dict[str, Cost], names: list[str]) -> str:
 
 
 def introduction(matchers: list[str]) -> str:
-    """Return under which settings all was measured, and what the words in the tables mean."""
+    """Return the settings of the measurements and the definitions of the terms in the tables."""
     matcher, pose = Config().matcher, Config().pose
     return (
         f'`python benchmarks/accuracy.py ../shared/data --matchers {" ".join(matchers)}`\n\n'

@@ -1,4 +1,4 @@
-"""The sets of image pairs with known truth that accuracy.py measures on, and what is measured on each kind."""
+"""The sets of image pairs with ground truth for accuracy.py, and the measurements for each kind of set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAIN_PAIRS = 20
 
 
 class Pair(NamedTuple):
-    """Two images and what is known of them: cam1_from_cam0 with a camera, a homography, or a disparity."""
+    """Two images with ground truth: cam1_from_cam0 with a camera, a homography, or a disparity."""
 
     name: str
     image0: np.ndarray
@@ -50,9 +50,9 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PairSet:
-    """Pairs of one kind, made or loaded one by one. `measure` gives a row of numbers of one pair and matcher.
+    """Pairs of one kind, made or loaded one by one. `measure` returns a row of numbers for one pair and matcher.
 
-    Subclasses say what the numbers are: `heading`, `columns` and `cells` for the results file, `headline` and `summary`
+    Subclasses define the numbers: `heading`, `columns` and `cells` for the results file, `headline` and `summary`
     for the table of the README.
     """
 
@@ -75,7 +75,7 @@ class PairSet:
 
 
 class PoseSet(PairSet):
-    """Relative pose by loftr_ros.pose against the true one.
+    """Relative pose by loftr_ros.pose compared with the true one.
 
     A row is a PairScore.
     """
@@ -106,7 +106,7 @@ class PoseSet(PairSet):
 
 
 class PlainRoomSet(PoseSet):
-    """Pairs with little to hold on to: how many are solved says more than an area under a curve."""
+    """Pairs with little texture: the number of solved pairs is more informative than an area under a curve."""
 
     heading = 'Plain rooms, relative pose'
     headline = f'solved within {SOLVED_DEG:.0f}°; correct matches'
@@ -124,7 +124,7 @@ class PlainRoomSet(PoseSet):
 
 
 class HomographySet(PairSet):
-    """Matches, and the homography that RANSAC makes of them, against the true one.
+    """Matches, and their homography by RANSAC, compared with the true one.
 
     A row: MMA@1, 3, 5 px; corner error [px], infinite without an estimate; correct matches; matches.
     """
@@ -156,13 +156,13 @@ class HomographySet(PairSet):
 
     @staticmethod
     def pair_cell(row: tuple) -> str:
-        """Return what the table of single pairs says."""
+        """Return the cell of a pair for the table of single pairs."""
         *accuracy, corner, correct, matches = row
         return f'{_slashed(accuracy)}; {corner:.3g} px; {correct} of {matches}'
 
 
 class DisparitySet(PairSet):
-    """Matches of a rectified pair against the true disparity.
+    """Matches of a rectified pair compared with the true disparity.
 
     A row: share within 1 px, of the places with a known disparity; correct matches; matches.
     """

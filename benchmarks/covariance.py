@@ -1,9 +1,9 @@
-"""Whether the covariance of a relative pose says how large its errors are: NEES on rendered drives.
+"""Test of the covariance of relative poses by their errors (NEES) on rendered drives.
 
     . scripts/environment.sh && python benchmarks/covariance.py
 
-The normalised estimation error squared, per degree of freedom, has a mean of 1 and lies below the 95 % point of the
-chi-square distribution in 95 % of the pairs if the covariance is right. Writes benchmarks/results/covariance.md.
+The normalised estimation error squared, per degree of freedom, has a mean of 1, and is below the 95 % point of the
+chi-square distribution in 95 % of the pairs, if the covariance is right. Writes benchmarks/results/covariance.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHI_SQUARE_95 = {2: 5.991, 3: 7.815}
 
 
 def nees(pose, truth: np.ndarray) -> tuple[float, float | None]:
-    """Return those of the rotation (3 degrees of freedom) and of the direction (2), None where it is not given."""
+    """Return those of the rotation (3 degrees of freedom) and of the direction (2), None if it is not given."""
     error = geometry.vector_from_rotation(truth[:3, :3] @ pose.rotation.T)
     of_rotation = error @ np.linalg.solve(pose.covariance[3:, 3:], error) / 3
     if not pose.has_translation:

@@ -1,10 +1,11 @@
-"""How often a pose is claimed where there is none, and how many right poses the acceptance costs.
+"""Number of false poses for unrelated pairs, and of correct poses that the acceptance test rejects.
 
     . scripts/environment.sh && python benchmarks/false_poses.py ../shared/train-images ../shared/data
 
-The first folder holds photographs in sub-folders (and panoramas in those named pano_*), the second the sequences of
-benchmarks/accuracy.py. Writes benchmarks/results/false_poses.md. With `--pairs 60 --rooms 2` some minutes, whole some
-hours on two cores. `--seed` draws other pairs than those on which the constants of pose/acceptance.py were chosen (0).
+The first folder contains photographs in sub-folders (and panoramas in those named pano_*), the second the sequences of
+benchmarks/accuracy.py. Writes benchmarks/results/false_poses.md. It takes some minutes with `--pairs 60 --rooms 2`, and
+some hours without, on two cores. The constants of pose/acceptance.py were chosen with seed 0; `--seed` draws other
+pairs.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ CACHED_VIEWS = 16
 
 
 class Score(NamedTuple):
-    """What one matcher and estimator did with all pairs."""
+    """Results of one matcher and estimator for all pairs."""
 
     unrelated: int
     false: Counter  # by kind of pair
     related: int
-    solved: int  # of the related pairs, where every pose is accepted
-    lost: int  # of the solved ones, refused or wrong
+    solved: int  # of the related pairs, if every pose is accepted
+    lost: int  # of the solved ones, rejected or wrong
 
 
 def is_right(pose, truth: np.ndarray) -> bool:
-    """Return whether rotation and direction are within SOLVED_DEG, and none is claimed for a pure rotation."""
+    """Return whether rotation and direction are within SOLVED_DEG, and there is no direction for a pure rotation."""
     if isinstance(pose, PoseFailure) or rotation_error_deg(pose.rotation, truth[:3, :3]) > SOLVED_DEG:
         return False
     if not np.any(truth[:3, 3]):
@@ -55,7 +56,7 @@ def is_right(pose, truth: np.ndarray) -> bool:
 
 
 def is_false(pose, truth: np.ndarray | None) -> bool:
-    """Return whether a pose is claimed that is not there."""
+    """Return whether the pose is a false one."""
     return not isinstance(pose, PoseFailure) and (truth is None or not is_right(pose, truth))
 
 

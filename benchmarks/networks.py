@@ -1,10 +1,10 @@
-"""LoFTR and Efficient LoFTR here against kornia and transformers, with the same weights, on a CPU.
+"""Speed and memory of LoFTR and Efficient LoFTR compared with kornia and transformers, same weights, on a CPU.
 
     . scripts/environment.sh && python benchmarks/networks.py [--large]
 
-Weights are random, made such that a shifted photograph has many matches (test/test_*_parity.py). Peers and ours take
-turns in one process with the settings of loftr_ros/runtime.py; peak memory is that of a fresh process. Ours is the
-whole matcher, from uint8 images to Matches; peers start from tensors.
+Weights are random, made such that a shifted photograph has many matches (test/test_*_parity.py). Both run in turn in
+one process with the settings of loftr_ros/runtime.py; peak memory is that of a new process. Our times are for the whole
+matcher, from uint8 images to Matches; the others start from tensors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODULES = {'loftr': 'test_loftr_parity', 'efficient_loftr': 'test_efficient_loft
 
 
 def make_weights(name: str, folder: Path) -> None:
-    """Write the same random weights in the peer's form and in ours."""
+    """Write the same random weights in the format of the peer and in ours."""
     import torch
 
     from loftr_ros.weights import Checkpoint, save
@@ -78,7 +78,7 @@ def peer(name: str, folder: Path, size):
 
 
 def ours(name: str, folder: Path, size, **settings):
-    """Return functions that match the pair with nothing known, and with the features of image 0 known."""
+    """Return functions that match the pair without cached features, and with those of image 0."""
     from loftr_ros.config import MatcherConfig
     from loftr_ros.matchers import create_matcher, match_images
 
@@ -103,7 +103,7 @@ class Timing(NamedTuple):
 
     median: float
     least: float
-    cpu: float  # least time on all cores, which other programs on the machine hardly lengthen
+    cpu: float  # least time on all cores, which hardly depends on other programs
     result: int
 
 
@@ -250,7 +250,7 @@ def by_engine(name: str, folder: Path, size, rounds: int) -> list[list]:
 
 
 def alone(name: str, what: str, size, folder: Path, keep_memory: bool = True, rounds: int = 1) -> dict:
-    """Run `what` (peer or ours) in a process of its own; return its least time [ms] and peak memory [MiB]."""
+    """Run `what` (peer or ours) in a separate process; return its least time [ms] and peak memory [MiB]."""
     command = [sys.executable, __file__, '--alone', name, what, f'{size[0]}x{size[1]}', str(folder)]
     command += ['--rounds', str(rounds), *([] if keep_memory else ['--give-memory-back'])]
     ended = subprocess.run(command, capture_output=True, text=True)
@@ -316,7 +316,7 @@ def main() -> None:
 
 
 def write_report(folder: Path, options, settings: list[str]) -> None:
-    """Write the report anew after each part, so that an interrupted run leaves what it has."""
+    """Write the report again after each part, so that an interrupted run leaves its results."""
     import report
 
     vga, rounds, parts = (640, 480), options.rounds, []

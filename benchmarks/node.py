@@ -1,9 +1,9 @@
-"""What the node adds to the matcher: VGA image in to messages out over DDS, less the time of matcher and pose.
+"""Time of the node without matcher and pose: from a VGA image to the messages over DDS.
 
     . scripts/environment.sh && python benchmarks/node.py
 
-Driver, node and recorder are processes of their own. The clock starts with the stamp that the driver writes just before
-it publishes and stops when the recorder has the Matches message.
+Driver, node and recorder are separate processes. The time is from the stamp, which the driver sets just before it
+publishes, to the arrival of the Matches message at the recorder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loftr_ros.ros.resources import share_file
 FRAMES = 30
 RATE_HZ = 2.0
 RESIZE_MAX_PX = 320
-"""The matcher reduces the VGA image, so that no frame waits for the one before; all the rest sees it whole."""
+"""The matcher reduces the VGA image, so that no frame waits for an earlier one; all other parts use the full size."""
 
 
 def measure(pairing: str, preset: str, folder: Path) -> list:

@@ -1,8 +1,8 @@
-"""How far LoFTR and Efficient LoFTR here lie from their peers with the same weights: the figures behind the slow tests.
+"""Differences of LoFTR and Efficient LoFTR to kornia and transformers with the same weights.
 
     . scripts/environment.sh && python benchmarks/parity.py
 
-Weights are random, made such that a shifted photograph has many matches (test/test_*_parity.py, which hold the bounds).
+Weights are random, made such that a shifted photograph has many matches (test/test_*_parity.py, which have the bounds).
 """
 
 from __future__ import annotations

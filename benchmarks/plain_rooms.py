@@ -1,6 +1,6 @@
 """Rendered rooms with hardly any texture: painted walls with faint stains, a door, boards and boxes, soft shadows.
 
-Two neighbouring views with exact pose each. Someone who looks at them can point out many places in both.
+Each has two neighbouring views with exact pose. A person finds many corresponding places in them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from loftr_ros.rendering import Face, Scene, Texture, bake_light, box, look_alon
 CAMERA = Camera([[480, 0, 319.5], [0, 480, 239.5], [0, 0, 1]], 640, 480)
 NOISE_SIGMA = 1.0
 STAIN_STRENGTH = 0.025
-"""Deviation of a painted surface's brightness: to be seen above the noise, but below SIFT's threshold of contrast."""
+"""Deviation of the brightness of a painted surface: above the noise, but below the contrast threshold of SIFT."""
 
 BASELINE_SHARE = (0.05, 0.1)
-"""Of the median depth."""
+"""Baseline as a share of the median depth."""
 
 ROTATION_DEG = (2.0, 6.0)
 MAX_SIFT_MATCHES = 30
@@ -56,7 +56,7 @@ def plain_room_pair(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def plain_room(rng: np.random.Generator) -> Scene:
-    """Return a room of 4 to 6 m around the origin; the wall with the door and the boards lies ahead, along x."""
+    """Return a room of 4 to 6 m around the origin; the wall with the door and the boards is ahead, along x."""
     x, y = rng.uniform(2.0, 3.0, 2)
     z = HEIGHT_M
     shade = rng.uniform(0.6, 0.8)
@@ -83,7 +83,7 @@ def plain_room(rng: np.random.Generator) -> Scene:
 
 
 def _paint(rng: np.random.Generator, value: tuple[float, float]) -> Texture:
-    """Return one pale colour of that brightness with faint stains."""
+    """Return a texture of one pale colour of the given brightness with faint stains."""
     stains = textures.noise(rng, (256, 256), coarsest=4, octaves=5)
     image = textures.colour(rng, (0.02, 0.15), value) * (1 + STAIN_STRENGTH * stains[..., None])
     return Texture(np.clip(np.rint(image), 0, 255).astype(np.uint8), tileable=True)

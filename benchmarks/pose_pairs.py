@@ -1,7 +1,7 @@
 """Pairs of images for the acceptance of a pose: unrelated ones, for which every pose is false, and related ones.
 
-Unrelated: rooms of different seeds, plain rooms, photographs of different folders, one sequence beside another, a
-photograph beside its mirror image, a photograph turned upside down (there the true pose is a turn by 180 degrees).
+Unrelated: rooms of different seeds, plain rooms, photographs of different folders, two different sequences, a
+photograph and its mirror image, a photograph turned upside down (whose true pose is a rotation by 180 degrees).
 Related: rendered drives, plain rooms, real sequences at several steps, two directions of a panorama.
 """
 
@@ -26,7 +26,7 @@ from loftr_ros.training.homography import panorama_view
 
 LONGER_PX = 640
 FOCAL_SHARE = 0.9
-"""Focal length of the camera that a photograph is given, over its longer side; 58 degrees, a phone's."""
+"""Focal length of the camera that a photograph is given, over its longer side; 58 degrees, as of a phone."""
 
 DRIVE_STEPS = (1, 2, 4, 8, 12, 16, 20)
 SEQUENCE_STEPS = {
@@ -64,7 +64,7 @@ class PosePair(NamedTuple):
 
 
 def unrelated_pairs(images: Path, data: Path, count: int, seed: int = 0) -> Iterator[PosePair]:
-    """Yield about `count` pairs for which the answer is a failure, or for the ones upside down their turn."""
+    """Yield about `count` pairs for which the answer is a failure, or, upside down, a rotation."""
     rng = np.random.default_rng(seed)
     photographs = _photographs(images, rng)
     rooms = [_drive_view(1000 + 17 * seed + number, frame) for number in range(count // 20) for frame in (0, 15)]
@@ -108,7 +108,7 @@ def drive_pair(seed: int, start: int, step: int) -> PosePair:
 
 
 def _of_different_places(kind: str, some: list[View], others: list[View], count: int, rng) -> Iterator[PosePair]:
-    """Yield `count` pairs, or all there are, in random order; what precedes a space or slash in a key is the place."""
+    """Yield `count` pairs, or all, in random order. The key begins with the place, up to a space or slash."""
     candidates = [(view0, view1) for view0 in some for view1 in others if _place(view0) != _place(view1)]
     for number in rng.permutation(len(candidates))[:count]:
         yield PosePair(kind, *candidates[number], None)
@@ -119,7 +119,7 @@ def _place(view: View) -> str:
 
 
 def _photographs(images: Path, rng) -> list[View]:
-    """Return the photographs of the folder in random order, no textures and no panoramas."""
+    """Return the photographs of the folder in random order, without textures and panoramas."""
     paths = [path for path in sorted(images.glob('*/*.jpg')) if not path.parent.name.startswith(('pano_', 'tex_'))]
     return [_photograph(paths[number]) for number in rng.permutation(len(paths))]
 

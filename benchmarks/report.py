@@ -1,4 +1,4 @@
-"""Tables and files of results, and what each says of its circumstances."""
+"""Tables and files of results, with the date, hardware and versions of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def circumstances() -> str:
 
 
 def commit() -> str:
-    """Return the short hash of the commit, with `+` where files differ from it."""
+    """Return the short hash of the commit, with `+` if files differ from it."""
     root = Path(__file__).parents[1]
 
     def git(*arguments):
@@ -62,7 +62,7 @@ def write(name: str, text: str) -> Path:
 
 
 def write_between(path: Path, name: str, text: str) -> None:
-    """Replace what stands in a Markdown file between `<!-- NAME begin -->` and `<!-- NAME end -->`."""
+    """Replace the text in a Markdown file between `<!-- NAME begin -->` and `<!-- NAME end -->`."""
     begin, end = (f'<!-- {name} {word} -->' for word in ('begin', 'end'))
     before, has_begin, rest = path.read_text().partition(begin)
     _, has_end, after = rest.partition(end)
