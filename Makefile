@@ -9,13 +9,14 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find loftr_ros msg launch config scripts -type f -not -name '*.pyc' 2>/dev/null)
 RUN := . scripts/environment.sh &&
 
-.PHONY: help install build demo test test-slow accuracy lint format docs clean
+.PHONY: help install build demo test test-slow accuracy accuracy-gcm lint format docs clean
 
 help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
 	@echo 'make test       set up all and run the tests'
 	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files'
 	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some ten minutes'
+	@echo 'make accuracy-gcm  backbones and descriptors of gcm on planes (needs ../shared/data), some ten minutes'
 	@echo 'make lint       check style'
 	@echo 'make docs       regenerate config/default.yaml and docs/parameters.md'
 	@echo 'make build      only set up: .venv and the ROS package in install/'
@@ -56,6 +57,9 @@ test-slow: build $(VENV)/.parity
 
 accuracy: build
 	@$(RUN) python benchmarks/accuracy.py ../shared/data $(ARGS)
+
+accuracy-gcm: build
+	@$(RUN) python benchmarks/gcm.py ../shared/data $(ARGS)
 
 lint: install
 	@$(VENV)/bin/ruff check .

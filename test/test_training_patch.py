@@ -84,6 +84,32 @@ def test_the_ring_ends_at_the_border_of_the_image():
     assert 0 < similarity.isfinite().sum() <= inside == 9
 
 
+def cell_maps(order):
+    """Return maps (1, 16, 32, 32) whose 16 cells of 8 x 8 px have a direction each: cell n has that of order[n]."""
+    cells = torch.eye(16)[list(order)].T.reshape(1, 16, 4, 4)
+    return cells.repeat_interleave(steps.CELL, 2).repeat_interleave(steps.CELL, 3)
+
+
+def test_points_are_compared_by_the_means_of_their_cells():
+    # Cells 0 and 3 of image 0 are in the cells 5 and 3 of image 1; 20 px apart, so each is wrong for the other.
+    points = correspondences([(2, 5), (28, 1)], [(9, 15), (25, 6)])
+    order = list(range(16))
+    order[5], order[0] = 0, 5
+    alike = steps.pooled_info_nce(cell_maps(range(16)), cell_maps(order), points)
+    wrong = steps.pooled_info_nce(cell_maps(range(16)), cell_maps(range(16)), points)
+    assert alike.max() < 1e-5
+    # Cosines of 0 with the true and with the wrong cell: log 2 in each direction.
+    assert wrong[0, 0] == pytest.approx(2 * math.log(2), rel=1e-3)
+
+
+def test_cells_near_each_other_are_not_each_others_wrong_ones():
+    maps = torch.ones(1, 4, 32, 32) / 2  # all alike
+    near, apart = ([(4.0, 4.0), (4.0 + step, 4.0)] for step in (11, 13))
+    assert steps.pooled_info_nce(maps, maps, correspondences(near, near)).tolist() == [[0, 0]]
+    loss = steps.pooled_info_nce(maps, maps, correspondences(apart, apart))
+    assert loss[0].tolist() == pytest.approx([2 * math.log(2)] * 2)
+
+
 def test_both_steps_learn_and_the_teacher_stays_as_it_is(tmp_path):
     torch.manual_seed(0)
     teacher = PatchDescriptor(**SMALL)

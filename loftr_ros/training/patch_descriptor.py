@@ -3,7 +3,8 @@
 The teacher learns by InfoNCE (van den Oord et al., arXiv 1807.03748, eq. 4) in both directions. Wrong pixels are the
 other points of the pair, and rings around the right place, because GCM must distinguish a pixel from its neighbours.
 R2D2's sampler also takes most of its wrong pixels from the surroundings. R2D2's own loss, a differentiable average
-precision, needs many more pairs of pixels for each of its histograms.
+precision, needs many more pairs of pixels for each of its histograms. The same loss, for averages over cells, trains
+the descriptors for gcm's backbone `pool`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ NEAR_PX = 4.0
 
 ALIKE = 0.9
 """Cosine from which a student's pixel counts as right in the log."""
+
+CELL = 8
+"""Side of the cells over which gcm's backbone `pool` averages descriptors for its first, coarse matches [px]."""
+
+NEAR_CELL_PX = 12.0
+"""NEAR_PX for averaged descriptors."""
 
 VALIDATION_POINTS = 256
 
@@ -78,8 +85,11 @@ class ContrastiveStep(TrainingStep):
         maps0, maps1 = self.network.dense(torch.cat([batch.image0, batch.image1])).chunk(2)
         with torch.autocast(maps0.device.type, enabled=False):  # bfloat16 cannot distinguish cosines near 1
             terms, right = info_nce(maps0, maps1, truth.points)
-        loss = terms.sum() / counts.to(terms)[0].clamp(min=1e-6)
-        return StepOutput(loss, {'contrast': loss.detach()}, truth.points.valid.sum().cpu(), right.sum().cpu())
+            pooled = pooled_info_nce(maps0, maps1, truth.points)
+        contrast, pooled = (part.sum() / counts.to(part)[0].clamp(min=1e-6) for part in (terms, pooled))
+        loss = contrast + self.config.pooled_weight * pooled
+        named = {'contrast': contrast.detach(), 'pooled': pooled.detach()}
+        return StepOutput(loss, named, truth.points.valid.sum().cpu(), right.sum().cpu())
 
     @torch.no_grad()
     def count_matches(self, batch: PairBatch) -> MatchCount:
@@ -160,13 +170,7 @@ def info_nce(maps0: Tensor, maps1: Tensor, points: Correspondences) -> tuple[Ten
         maps0, maps1: (B, C, H, W) of length 1 over C.
     """
     own0, own1 = descriptors_at(maps0, points.points0), descriptors_at(maps1, points.points1)  # (B, N, C)
-    similarity = own0 @ own1.transpose(1, 2) / TEMPERATURE  # (B, N, N)
-    same = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
-    near = (torch.cdist(points.points0, points.points0) < NEAR_PX) | (
-        torch.cdist(points.points1, points.points1) < NEAR_PX
-    )
-    excluded = (near | ~points.valid[:, None] | ~points.valid[:, :, None]) & ~same
-    similarity = similarity.masked_fill(excluded, -torch.inf)
+    similarity = similarity_of_points(own0, own1, points, NEAR_PX)
     true = similarity.diagonal(dim1=1, dim2=2)
     terms, right = 0.0, points.valid
     for own, maps, centres, others in (
@@ -180,6 +184,27 @@ def info_nce(maps0: Tensor, maps1: Tensor, points: Correspondences) -> tuple[Ten
     return torch.where(points.valid, terms, torch.zeros_like(terms)), right
 
 
+def pooled_info_nce(maps0: Tensor, maps1: Tensor, points: Correspondences) -> Tensor:
+    """Return the loss (B, N) of descriptors averaged over cells: each point by the cell that it is in."""
+    own = []
+    for maps, places in ((maps0, points.points0), (maps1, points.points1)):
+        cells = F.avg_pool2d(maps, CELL)
+        own.append(descriptors_at(cells, (places - (CELL - 1) / 2) / CELL, mode='nearest'))
+    similarity = similarity_of_points(*own, points, NEAR_CELL_PX)
+    true = similarity.diagonal(dim1=1, dim2=2)
+    terms = similarity.logsumexp(1) + similarity.logsumexp(2) - 2 * true
+    return torch.where(points.valid, terms, torch.zeros_like(terms))
+
+
+def similarity_of_points(own0: Tensor, own1: Tensor, points: Correspondences, near_px: float) -> Tensor:
+    """Return cosines over TEMPERATURE (B, N, N) of descriptors (B, N, C); -inf for padding and for points too near."""
+    similarity = own0 @ own1.transpose(1, 2) / TEMPERATURE
+    same = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
+    near0, near1 = (torch.cdist(places, places) < near_px for places in (points.points0, points.points1))
+    excluded = (near0 | near1 | ~points.valid[:, None] | ~points.valid[:, :, None]) & ~same
+    return similarity.masked_fill(excluded, -torch.inf)
+
+
 def ring_similarity(own: Tensor, maps: Tensor, centres: Tensor) -> Tensor:
     """Return the cosines (B, N, K) of descriptors (B, N, C) with those of `maps` around `centres`, -inf outside."""
     places = centres[:, :, None] + centres.new_tensor(RING)  # (B, N, K, 2)
@@ -190,11 +215,11 @@ def ring_similarity(own: Tensor, maps: Tensor, centres: Tensor) -> Tensor:
     return cosine.masked_fill(~inside, -torch.inf)
 
 
-def descriptors_at(maps: Tensor, points: Tensor) -> Tensor:
-    """Return descriptors (B, N, C) of length 1 at `points` (B, N, 2) [px], bilinear in `maps` (B, C, H, W)."""
+def descriptors_at(maps: Tensor, points: Tensor, mode: str = 'bilinear') -> Tensor:
+    """Return descriptors (B, N, C) of length 1 at `points` (B, N, 2) [places of `maps` (B, C, H, W)]."""
     height, width = maps.shape[2:]
     grid = points / points.new_tensor([width - 1, height - 1]) * 2 - 1
-    sampled = F.grid_sample(maps, grid[:, None], align_corners=True, padding_mode='border')
+    sampled = F.grid_sample(maps, grid[:, None], mode=mode, align_corners=True, padding_mode='border')
     return F.normalize(sampled[:, :, 0], dim=1).transpose(1, 2)
 
 

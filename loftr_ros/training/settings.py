@@ -125,6 +125,9 @@ class OptimizerConfig(Checked):
     )
     keypoints: int = setting(192, 'most keypoints of an image that SuperGlue is trained to match', minimum=2)
     descriptor_points: int = setting(128, 'most points of a pair at which descriptors are compared', minimum=2)
+    pooled_weight: float = setting(
+        1.0, 'weight of the loss of patch descriptors averaged over cells of 8 px, as gcm.backbone pool has', minimum=0
+    )
     final_rate: float = setting(0.0, 'learning rate of the last step, as a share of the largest', minimum=0, maximum=1)
 
 
