@@ -75,7 +75,7 @@ def photographs(tmp_path):
     return folder, paths
 
 
-def test_labels_are_made_once_and_a_run_that_goes_on_makes_the_same(photographs, tmp_path, monkeypatch, caplog):
+def test_labels_are_made_once_and_a_resumed_run_makes_the_same(photographs, tmp_path, monkeypatch, caplog):
     _, paths = photographs
     monkeypatch.setattr(adaptation, 'load_detector', lambda _: BrightDots())
     config = LabelConfig(detector='known', side_px=160, views=3)

@@ -68,7 +68,7 @@ def test_the_example_of_the_readme_prints_matches_and_pose(images, tmp_path):
     assert int(number) > 100 and pose.startswith((RelativePose.__name__, 'PoseFailure'))
 
 
-def test_match_takes_files_arrays_and_tensors_alike(images, tmp_path):
+def test_match_accepts_files_arrays_and_tensors(images, tmp_path):
     matcher = loftr_ros.create_matcher('gcm')
     of_arrays = loftr_ros.match(*images, matcher)
     assert_shifted(of_arrays)
@@ -133,7 +133,7 @@ def test_a_grey_tensor_becomes_a_grey_image(shape):
         (torch.zeros(4, 4, 6), 'C 1 or 3'),
     ],
 )
-def test_an_image_of_another_form_is_refused_with_the_reason(image, reason):
+def test_an_image_of_wrong_shape_or_type_is_refused_with_the_reason(image, reason):
     with pytest.raises(InputError, match=reason):
         as_image(image)
 

@@ -100,7 +100,7 @@ def test_a_bag_is_read_where_ros_is_not_installed(tmp_path):
     assert result.stdout.strip() == str([100 * MS, 200 * MS]), result.stderr
 
 
-def test_a_stereo_pair_is_put_together_by_its_stamps_whatever_the_order_of_the_recording(tmp_path):
+def test_a_stereo_pair_is_synchronized_by_its_stamps_for_any_order_of_the_recording(tmp_path):
     right = camera('/stereo/right', (100, 200, 300), first=50, tx=-60.0, delay_ms=120)
     left = camera('/stereo/left', (100, 200, 300))
     path = write(tmp_path / 'bag', sorted(left + right, key=lambda message: message[2]))
@@ -129,7 +129,7 @@ def test_a_calibration_file_is_used_where_the_bag_has_none(tmp_path):
     assert [found.frame0.camera.matrix[0, 0] for found in read_frames(path, camera_files=[file])] == [400, 400]
 
 
-def test_cameras_that_are_no_pair_must_be_named(tmp_path):
+def test_cameras_that_are_not_a_stereo_pair_must_be_named(tmp_path):
     path = write(tmp_path / 'bag', camera('/front', (100,)) + camera('/rear', (101,)))
     with pytest.raises(InputError, match='has 2 cameras: /front/image_rect, /rear/image_rect; name the image topic'):
         read_frames(path)

@@ -166,7 +166,7 @@ def test_a_broken_file_is_refused_with_the_remedy(tmp_path, content):
             bag_topics(tmp_path / name)
 
 
-def test_what_is_no_bag_is_told_apart(tmp_path):
+def test_a_path_that_is_not_a_bag_is_recognized(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
     for path in (tmp_path, tmp_path / 'a.png', tmp_path / 'absent'):
         assert not is_bag(path)
@@ -174,7 +174,7 @@ def test_what_is_no_bag_is_told_apart(tmp_path):
             read_bag(path)
 
 
-def test_without_rosbags_the_remedy_is_named(bag, monkeypatch):
+def test_without_rosbags_the_error_says_what_to_install(bag, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rosbags', None)
     assert set(bag_topics(bag)) == {'/a', '/b'}
     with pytest.raises(MissingDependencyError, match='pip install rosbags'):
@@ -192,7 +192,7 @@ def header_bag(path):
     return path
 
 
-def test_the_sequence_number_of_a_ros1_header_goes_and_the_rest_stays(tmp_path):
+def test_only_the_sequence_number_of_a_ros1_header_is_removed(tmp_path):
     path = header_bag(tmp_path / 'one.bag')
     header = next(read_bag(path))[3]
     assert (header.stamp.sec, header.stamp.nanosec, header.frame_id) == (5, 6, 'cam')
@@ -207,7 +207,7 @@ PROFILE = (
 )
 
 
-def test_a_quality_of_service_that_was_edited_in_the_metadata_counts(bag):
+def test_an_edited_quality_of_service_in_the_metadata_is_used(bag):
     with open_bag(bag) as opened:
         assert [(t.is_reliable, t.is_latched) for t in opened.topics.values()] == [(True, False)] * 2
     metadata = bag / 'metadata.yaml'
@@ -219,13 +219,13 @@ def test_a_quality_of_service_that_was_edited_in_the_metadata_counts(bag):
 
 
 @pytest.mark.parametrize('text', ['', 'no: [', 'rosbag2_bagfile_information: 3', 'other: {}'])
-def test_metadata_that_cannot_be_read_are_passed_over(bag, text, caplog):
+def test_unreadable_metadata_are_ignored(bag, text, caplog):
     (bag / 'metadata.yaml').write_text(text)
     check_contents(bag)
     assert 'metadata.yaml is passed over' in caplog.text or text.endswith('3')
 
 
-def test_files_that_are_compressed_or_missing(bag, caplog):
+def test_compressed_files_are_read_and_missing_files_are_named(bag, caplog):
     zstandard = pytest.importorskip('zstandard')
     file = storage_file(bag)
     compressed = file.with_name(file.name + '.zstd')
@@ -250,12 +250,12 @@ def mcap_file(path, stamps, schemas=(('std_msgs/msg/String', 'ros2msg', 'string 
     return path
 
 
-def test_a_file_without_an_index_is_put_in_order(tmp_path):
+def test_messages_of_a_file_without_an_index_are_sorted(tmp_path):
     rows = list(read_bag(mcap_file(tmp_path / 'a.mcap', [1, 2, 4, 3])))
     assert [row[2] for row in rows] == [1, 2, 3, 4] and rows[0][3].data == 'x'
 
 
-def test_one_definition_that_cannot_be_read_stops_no_other_topic(tmp_path):
+def test_an_unreadable_definition_does_not_affect_other_topics(tmp_path):
     event = ('example_interfaces/srv/AddTwoInts_Event', 'ros2msg', '=' * 80 + '\nSRV: x\nint64 a\n---\nint64 sum\n')
     path = mcap_file(tmp_path / 'a.mcap', [9], (('std_msgs/msg/String', 'ros2msg', 'string data\n'), event))
     assert [row[3].data for row in read_bag(path, topics=['/t1'])] == ['x']
@@ -273,7 +273,7 @@ def test_messages_of_other_encodings_are_named(tmp_path, encoding):
         bag_topics(path)
 
 
-def test_a_file_that_is_broken_further_on_says_so_after_what_could_be_read(tmp_path):
+def test_a_partly_broken_file_gives_its_readable_messages_and_then_an_error(tmp_path):
     path = mcap_file(tmp_path / 'a.mcap', [1, 2, 3])
     whole = path.read_bytes()
     path.write_bytes(whole[:-80])

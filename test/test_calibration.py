@@ -86,7 +86,7 @@ def test_each_form_gives_the_same_camera(tmp_path, text):
 
 
 @pytest.mark.parametrize('text', [ROS, INFO], ids=['camera_calibration', 'camera_info'])
-def test_r_and_p_of_a_file_say_where_the_camera_sits(tmp_path, text):
+def test_r_and_p_of_a_file_give_the_extrinsics(tmp_path, text):
     calibration = read_calibration(write(tmp_path, text))
     assert calibration.camera.projection[0].tolist() == [450, 0, 320, -54]
     # P moves points by -54 / 450 m, so the camera is 0.12 m to the right of the first.
@@ -114,7 +114,7 @@ def test_a_missing_field_has_no_default(tmp_path, form, fields):
         read_calibration(path)
 
 
-def test_an_undistorted_camera_says_none(tmp_path):
+def test_an_undistorted_camera_may_have_the_distortion_model_none(tmp_path):
     text = KALIBR.replace('radtan', 'none').replace('distortion_coeffs: [-0.3, 0.1, 0.001, -0.002]\n', '')
     assert not camera_from_yaml(write(tmp_path, text)).is_distorted
     with pytest.raises(InputError, match="distortion_model is 'none'; needs one of"):
@@ -163,7 +163,7 @@ def test_a_fisheye_without_coefficients_is_a_fisheye(tmp_path, form, coefficient
         ('opencv', '   rows: 5\n   cols: 1', '   rows: 4\n   cols: 1', r'shape \(4, 1\) of rows and cols'),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(tmp_path, form, old, new, words):
+def test_an_impossible_value_is_refused(tmp_path, form, old, new, words):
     assert old in FORMS[form]
     with pytest.raises(InputError, match=rf'camera\.yaml.*{words}'):
         read_calibration(write(tmp_path, FORMS[form].replace(old, new, 1)))
@@ -190,7 +190,7 @@ def rows(matrix):
     return str(np.asarray(matrix).tolist())
 
 
-def test_a_camchain_of_kalibr_gives_its_cameras_and_where_they_sit(tmp_path):
+def test_a_camchain_of_kalibr_gives_cameras_and_extrinsics(tmp_path):
     path = write(tmp_path, chain('', f'T_cn_cnm1: {rows(POSE1)}', f'T_cn_cnm1: {rows(POSE1)}'))
     calibrations = read_calibrations(path)
     assert len(calibrations) == 3
@@ -219,7 +219,7 @@ def test_one_camchain_is_the_calibration_of_both_sides_of_a_folder(tmp_path):
     assert np.allclose(sequence.cam1_from_cam0, POSE1) and sequence.camera1.matrix.tolist() == MATRIX
 
 
-def test_cameras_that_were_calibrated_apart_have_no_pose_to_each_other(tmp_path):
+def test_separately_calibrated_cameras_have_no_extrinsics(tmp_path):
     alone = read_calibration(write(tmp_path, ROS.replace('-54', '0')))
     assert cam1_from_cam0(alone, alone) is None
     right = read_calibration(write(tmp_path, ROS))

@@ -35,7 +35,7 @@ def test_a_camera_matrix_of_another_form_is_refused_with_the_remedy(matrix, reme
         ('rational_polynomial', [0.1] * 8 + [0.0] * 2, [0.1] * 8),
     ],
 )
-def test_zeros_too_many_or_too_few_change_no_lens(model, given, kept):
+def test_extra_or_missing_zero_coefficients_do_not_change_the_distortion(model, given, kept):
     assert Camera(MATRIX, 640, 480, given, CameraModel(model)).distortion.tolist() == kept
 
 
@@ -49,6 +49,6 @@ def test_zeros_too_many_or_too_few_change_no_lens(model, given, kept):
         ('rational_polynomial', [0.1] * 5),
     ],
 )
-def test_coefficients_of_another_number_are_refused(model, given):
+def test_a_wrong_number_of_coefficients_is_refused(model, given):
     with pytest.raises(InputError, match=rf'{model} takes .* coefficients, got {len(given)}: .*name the model'):
         Camera(MATRIX, 640, 480, given, CameraModel(model))

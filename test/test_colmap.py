@@ -52,7 +52,7 @@ def test_colmap_cameras_and_poses_come_in_our_conventions(tmp_path, line, focals
     assert np.allclose(sequence.world_from_cam0[1], transform(np.eye(3), (-1, -2, -3)))
 
 
-def test_what_a_colmap_model_cannot_give_is_refused_with_the_remedy(tmp_path):
+def test_an_unsupported_colmap_model_is_refused_with_the_remedy(tmp_path):
     camera = 'PINHOLE 32 24 50 51 16 12'
     write_colmap(
         tmp_path / 'two', f'7 {camera}\n8 {camera}\n', {'a.png': '1 0 0 0 1 2 3 7', 'b.png': '1 0 0 0 1 2 3 8'}
@@ -84,7 +84,7 @@ def test_what_a_colmap_model_cannot_give_is_refused_with_the_remedy(tmp_path):
         ('# only a remark', 'has no row of numbers'),
     ],
 )
-def test_a_camera_of_colmap_that_cannot_be_is_refused_by_its_line(tmp_path, line, words):
+def test_an_impossible_camera_of_colmap_is_refused_with_its_line(tmp_path, line, words):
     with pytest.raises(InputError, match=rf'cameras\.txt.*{words}'):
         read_cameras(write(tmp_path, line, 'cameras.txt'))
 

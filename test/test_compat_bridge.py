@@ -61,7 +61,7 @@ def install(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_an_installed_cv_bridge_that_works_is_taken(install):
+def test_a_working_installed_cv_bridge_is_used(install):
     install('cv_bridge', MODULE.format(body=WORKS))
     module, reason = compat.choose_bridge()
     assert module.__name__ == 'cv_bridge'
@@ -81,7 +81,7 @@ def test_an_installed_cv_bridge_that_works_is_taken(install):
         ('class Bridge: pass', 'has no CvBridge: another package of the same name'),
     ],
 )
-def test_a_cv_bridge_that_does_not_work_gives_way_with_its_reason(install, monkeypatch, numpy_version, text, words):
+def test_a_broken_cv_bridge_is_replaced_and_the_reason_logged(install, monkeypatch, numpy_version, text, words):
     monkeypatch.setattr(compat.np, '__version__', numpy_version)
     install('cv_bridge', text)
     module, reason = compat.choose_bridge()
@@ -90,7 +90,7 @@ def test_a_cv_bridge_that_does_not_work_gives_way_with_its_reason(install, monke
     assert words in reason
 
 
-def test_a_cv_bridge_that_kills_its_process_under_numpy_2_gives_way(install, monkeypatch):
+def test_a_cv_bridge_that_crashes_with_numpy_2_is_replaced(install, monkeypatch):
     monkeypatch.setattr(compat.np, '__version__', '2.4.0')
     install('cv_bridge', MODULE.format(body='import os; os.abort()'))
     module, reason = compat.choose_bridge()
@@ -98,20 +98,20 @@ def test_a_cv_bridge_that_kills_its_process_under_numpy_2_gives_way(install, mon
     assert 'a trial run ended with -6' in reason
 
 
-def test_message_filters_of_another_kind_give_way(install):
+def test_message_filters_without_the_needed_classes_are_replaced(install):
     install('message_filters', 'class Subscriber: pass')
     module, reason = compat.choose_filters()
     assert module.__name__ == 'loftr_ros.ros.compat.filters'
     assert 'has no TimeSynchronizer, ApproximateTimeSynchronizer' in reason
 
 
-def test_message_filters_that_need_rospy_give_way(install):
+def test_message_filters_that_need_rospy_are_replaced(install):
     install('message_filters', 'import rospy_of_ros_1')
     module, reason = compat.choose_filters()
     assert module.__name__ == 'loftr_ros.ros.compat.filters'
     assert "No module named 'rospy_of_ros_1'" in reason
 
 
-def test_the_choice_is_said_in_a_line_for_each_package():
+def test_the_choice_is_logged_in_a_line_for_each_package():
     lines = compat.describe()
     assert [line.split(':')[0] for line in lines] == ['message_filters', 'cv_bridge']

@@ -244,7 +244,7 @@ def test_a_callback_may_feed_the_synchronizer_again(create):
 
 
 @ALL
-def test_a_bag_that_loops_goes_on_at_once(create):
+def test_a_looping_bag_gives_sets_again_at_once(create):
     """The last messages of the first topic find no partner, fill its queue, and lie in the future of the next loop."""
     inputs = Inputs(2)
     create(inputs, 5).registerCallback(inputs.take)
@@ -317,7 +317,7 @@ def test_threads_that_feed_at_once_lose_no_set():
 
 @EITHER
 @pytest.mark.parametrize(('slop', 'offset_ms'), [(None, 0), (0.0, 0), (0.02, 20), (0.1, 100), (0.003, 3)])
-def test_guarded_pairs_what_lies_at_the_border(module, slop, offset_ms):
+def test_guarded_pairs_stamps_at_the_limit_of_slop(module, slop, offset_ms):
     inputs = Inputs(2)
     compat.make_synchronizer(inputs, 5, inputs.take, slop=slop, module=module)
     inputs.feed(1000, 1000 + offset_ms)
@@ -326,7 +326,7 @@ def test_guarded_pairs_what_lies_at_the_border(module, slop, offset_ms):
 
 
 @EITHER
-def test_guarded_survives_an_exception_and_tells_of_it(module):
+def test_guarded_continues_after_an_exception_and_reports_it(module):
     inputs, errors = Inputs(2), []
 
     def fail(*messages):
@@ -342,7 +342,7 @@ def test_guarded_survives_an_exception_and_tells_of_it(module):
 
 
 @EITHER
-def test_guarded_logs_an_exception_when_nobody_asks_for_it(module, caplog):
+def test_guarded_logs_an_exception_without_an_error_callback(module, caplog):
     inputs = Inputs(2)
     compat.make_synchronizer(inputs, 5, lambda *_: 1 / 0, module=module)
     inputs.feed(0, 0)
@@ -350,7 +350,7 @@ def test_guarded_logs_an_exception_when_nobody_asks_for_it(module, caplog):
 
 
 @EITHER
-def test_guarded_goes_on_at_once_when_a_bag_loops(module):
+def test_guarded_gives_sets_again_at_once_when_a_bag_loops(module):
     inputs = Inputs(2)
     guard = compat.make_synchronizer(inputs, 5, inputs.take, module=module)
     for _loop in range(3):
@@ -377,7 +377,7 @@ def test_guarded_pairs_no_stale_messages_after_a_loop(module):
 
 @EITHER
 @pytest.mark.parametrize('late_ms', [300, 900])
-def test_guarded_keeps_what_waits_when_one_message_comes_late(module, late_ms):
+def test_guarded_keeps_waiting_messages_when_one_message_is_late(module, late_ms):
     inputs = Inputs(2)
     guard = compat.make_synchronizer(inputs, 5, inputs.take, module=module)
     for stamp_ms in (3000, 3100, 3200):
@@ -390,7 +390,7 @@ def test_guarded_keeps_what_waits_when_one_message_comes_late(module, late_ms):
 
 
 @EITHER
-def test_guarded_counts_what_came_what_paired_and_what_was_lost(module):
+def test_guarded_counts_received_paired_and_lost_messages(module):
     inputs = Inputs(2)
     guard = compat.make_synchronizer(inputs, 2, inputs.take, module=module)
     for stamp_ms in range(0, 1000, 100):
@@ -401,7 +401,7 @@ def test_guarded_counts_what_came_what_paired_and_what_was_lost(module):
 
 
 @EITHER
-def test_reset_drops_what_waits(module):
+def test_reset_drops_waiting_messages(module):
     inputs = Inputs(2)
     guard = compat.make_synchronizer(inputs, 5, inputs.take, module=module)
     inputs.feed(0)

@@ -27,7 +27,7 @@ def test_default_yaml_and_parameters_page_are_what_the_dataclasses_say():
     assert (ROOT / 'docs/parameters.md').read_text() == to_markdown(Config()), 'run `make docs`'
 
 
-def test_a_number_without_a_point_is_taken_although_yaml_reads_a_word():
+def test_a_number_that_yaml_reads_as_text_is_accepted():
     assert override(Config(), {'pose.min_parallax_deg': '1e-1'}).pose.min_parallax_deg == 0.1
     with pytest.raises(ConfigError, match='must be of type float'):
         override(Config(), {'pose.min_parallax_deg': 'one'})
@@ -96,7 +96,7 @@ def test_a_file_of_another_form_is_refused_with_the_form_it_needs(tmp_path):
         load(tmp_path / 'none.yaml')
 
 
-def test_names_that_belong_to_ros_are_passed_over(tmp_path):
+def test_names_of_ros_parameters_are_ignored(tmp_path):
     path = tmp_path / 'c.yaml'
     path.write_text('/**:\n  ros__parameters:\n    use_sim_time: true\n    pose.seed: 2\n')
     assert load(path).pose.seed == 2

@@ -156,7 +156,7 @@ def test_a_quarter_turn_to_the_left_about_z_has_the_quaternion_of_the_books():
     np.testing.assert_allclose((rotation.x, rotation.y, rotation.z, rotation.w), (0, 0, 0.5**0.5, 0.5**0.5), atol=1e-15)
 
 
-def test_a_failure_is_never_an_identity():
+def test_a_failure_is_not_written_as_an_identity():
     failure = PoseFailure(PoseStatus.TOO_FEW_INLIERS, 'only 4 of 30 agree', 30, 4)
     msg = conversions.relative_pose_to_msg(failure, *HEADERS, 7, 9)
     transform = msg.transform

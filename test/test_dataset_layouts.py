@@ -31,7 +31,7 @@ def test_kitti_odometry_stereo_with_labels(tmp_path):
     assert np.diff(sequence.stamps_ns).tolist() == [103_000_000]
 
 
-def test_kitti_matrices_that_run_into_each_other(tmp_path):
+def test_kitti_matrices_without_a_line_break_between_them_are_read(tmp_path):
     write_images(tmp_path / 'image_l', ['0.png'])
     first = '7.0e+01 0.0e+00 1.55e+01 0.0e+00 0.0e+00 7.0e+01 1.15e+01 0.0e+00 0.0e+00 0.0e+00 1.0e+00 0.0e+00'
     (tmp_path / 'calib.txt').write_text(first + first.replace('1.55e+01 0.0e+00', '1.55e+01 -3.5e+01'))

@@ -34,7 +34,7 @@ GOOD = {
         ({'processed': 9}, 'not accounted for'),
     ],
 )
-def test_a_run_that_falls_short_is_named_and_nothing_else(change, words):
+def test_only_results_below_the_targets_are_named(change, words):
     found = Bounds().violations({**GOOD, **change})
     assert [words in text for text in found] == ([] if words is None else [True])
 

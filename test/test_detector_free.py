@@ -192,7 +192,7 @@ def test_weights_of_the_other_network_are_refused(files):
 
 
 @each_network
-def test_the_name_says_the_weights(name, make):
+def test_the_name_contains_the_weights(name, make):
     assert make(name).name == f'{name}:tiny_{name}'
 
 
@@ -239,7 +239,7 @@ def test_half_precision_that_drifts_too_far_is_not_used(name, spoil, make, cpu_w
 
 
 @each_network
-def test_precision_is_chosen_by_what_the_cpu_has(name, make, cpu_with_units, monkeypatch):
+def test_precision_is_chosen_by_the_units_of_the_cpu(name, make, cpu_with_units, monkeypatch):
     assert make(name, precision='auto').notes['precision'].startswith('bf16, drift')
     monkeypatch.setattr(precision, 'cpu_flags', lambda: {'avx2'})
     assert make(name, precision='auto').notes == {}
@@ -303,7 +303,7 @@ def test_an_image_too_large_for_the_memory_is_reduced_from_then_on(name, make, m
 
 
 @each_network
-def test_a_keyframe_from_before_the_lack_of_memory_still_matches(name, make, monkeypatch):
+def test_a_keyframe_from_before_the_reduction_still_matches(name, make, monkeypatch):
     matcher = make(name, match_threshold=0.0)
     images = shifted_pair(480, 640)
     keyframe = matcher.extract(images[0])
@@ -330,7 +330,7 @@ def test_features_of_two_sizes_match(name, make):
 
 
 @each_network
-def test_memory_that_suffices_for_nothing_is_an_error_with_the_remedy(name, make, monkeypatch):
+def test_too_little_memory_for_any_size_is_an_error_with_the_remedy(name, make, monkeypatch):
     lacks_memory_above(monkeypatch, NETWORKS[name], 0)
     with pytest.raises(InputError, match=r'has not enough GPU memory.*set matcher\.device: cpu'):
         make(name).extract(texture(240, 320))

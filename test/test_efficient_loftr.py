@@ -351,7 +351,7 @@ def test_stage_1_finds_the_pixels_and_stage_2_half_a_pixel_with_its_spread():
     torch.testing.assert_close(result.sigma, torch.tensor([math.sqrt(0.25 / 2)]))  # var_x = 1 / 4, var_y = 0
 
 
-def test_a_flat_heat_map_moves_nothing_and_is_as_uncertain_as_can_be():
+def test_a_flat_heat_map_gives_no_offset_and_the_largest_sigma():
     result = refinement()(windows_with(pixel0=5, pixel1=2 * 6 + 3, heat={}))
     torch.testing.assert_close(result.pixel1, torch.tensor([[2.0, 1.0]]))
     torch.testing.assert_close(result.sigma, torch.tensor([math.sqrt(2 / 3)]))
@@ -371,7 +371,7 @@ def test_stage_1_may_not_choose_the_margin_but_the_margin_competes():
     assert result.pixel0.tolist() == [[2.0, 1.0]] and result.pixel1.tolist() == [[2.0, 2.0]]
 
 
-def test_the_training_output_is_what_inference_decides_by():
+def test_the_training_output_equals_the_scores_of_inference():
     network = tiny_network().eval()
     image0, image1 = torch.rand(2, 2, 1, 64, 96)
     with torch.no_grad():

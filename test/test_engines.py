@@ -105,7 +105,7 @@ def test_export_writes_every_part(name, tmp_path, capsys):
         onnx.checker.check_model(str(tmp_path / 'out' / f'tiny_{name}_{part}.onnx'), full_check=True)
 
 
-def test_export_of_what_is_no_network_is_refused(tmp_path, capsys):
+def test_export_of_a_matcher_without_a_network_is_refused(tmp_path, capsys):
     assert cli.main(['export', '--matcher', 'gcm', '-o', str(tmp_path)]) == 1
     assert 'networks are loftr, efficient_loftr' in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ def test_true_matches_score_full_marks_and_none_a_failure(drive):
     assert both.num_matches == 100
 
 
-def test_without_truth_or_frames_it_says_what_it_needs(drive):
+def test_missing_ground_truth_or_frames_give_an_error_with_the_need(drive):
     with pytest.raises(InputError, match='has no true poses or no calibration; evaluation needs both'):
         next(pairs(dataclasses.replace(drive, world_from_cam0=None), 1))
     with pytest.raises(InputError, match='has no extrinsics'):
@@ -92,7 +92,7 @@ def test_a_keypoint_keeps_its_position_when_the_picture_is_turned(name, drive):
     assert np.median(np.linalg.norm(turned_back - matches.keypoints0, axis=1)) < 0.05
 
 
-def test_weights_are_named_behind_the_matcher(tmp_path):
+def test_weights_are_named_after_the_matcher(tmp_path):
     path = save_tiny('loftr', tmp_path)
     assert create_compared(f'loftr:{path}', Config().matcher).name == 'loftr:tiny_loftr'
     assert create_compared('orb', Config().matcher).name == 'orb'
@@ -100,7 +100,7 @@ def test_weights_are_named_behind_the_matcher(tmp_path):
 
 @pytest.mark.parametrize('name', ['orb', 'sift'])
 @pytest.mark.parametrize('subpixel', ['lucas_kanade', 'none'])
-def test_lk_behind_a_baseline_refines_the_same_matches_and_nothing_else_does(name, subpixel):
+def test_only_lk_after_a_baseline_refines_its_matches_not_the_setting(name, subpixel):
     rng = np.random.default_rng(0)
     texture = cv2.GaussianBlur(rng.standard_normal((500, 600)).astype(np.float32), (0, 0), 2)
     texture = np.clip(128 + 50 * texture / texture.std(), 0, 255)

@@ -50,7 +50,7 @@ def test_a_keypoint_is_in_one_match_of_a_pair_the_most_confident():
 
 
 @pytest.mark.parametrize('wrong', [('1.png', 'a/0.png'), ('2.png', '2.png')])
-def test_a_pair_that_is_there_twice_is_refused(wrong):
+def test_a_duplicate_pair_is_refused(wrong):
     with pytest.raises(InputError, match='once'):
         index_keypoints({**PAIRS, wrong: Matches.empty()}, cell_px=1.0)
 

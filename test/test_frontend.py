@@ -103,7 +103,7 @@ def test_the_keyframe_is_replaced_when_few_of_its_points_are_left():
     assert results[change - 1].pose.num_inliers < 0.7 * first <= results[change - 2].pose.num_inliers
 
 
-def test_a_covered_lens_costs_one_pair_and_the_keyframe_lives_on():
+def test_a_covered_lens_costs_one_pair_and_the_keyframe_is_kept():
     front = front_end()
     results = [front.process(single(view)) for view in (1, 2, 0, 3)]
     assert isinstance(results[2].pose, PoseFailure) and results[2].pose.status is PoseStatus.TOO_FEW_MATCHES
@@ -118,7 +118,7 @@ def test_a_keyframe_that_was_the_covered_lens_is_replaced_at_once():
     assert results[2].id0 == 1 and isinstance(results[2].pose, RelativePose)
 
 
-def test_after_too_many_failures_the_keyframe_goes():
+def test_the_keyframe_is_replaced_after_too_many_failures():
     front = front_end(**{'keyframe.max_failures': 1})
     results = [front.process(single(view)) for view in (1, 2, 0, 0, 3, 4)]
     assert [r.id0 for r in results if r] == [0, 0, 0, 3, 4]

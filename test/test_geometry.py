@@ -140,7 +140,7 @@ def test_points_behind_the_camera_or_folded_into_the_image_do_not_project():
     np.testing.assert_array_equal(np.isfinite(pixels).all(axis=1), [False, True, False])
 
 
-def test_a_fisheye_pixel_half_a_turn_from_the_axis_has_no_ray():
+def test_a_fisheye_pixel_180_degrees_from_the_axis_has_no_ray():
     camera = Camera(np.diag([200.0, 200.0, 1.0]), 800, 800, (0, 0, 0, 0), CameraModel.EQUIDISTANT)
     points = geometry.undistort_points(camera, [[200 * np.deg2rad(80), 0], [200 * np.deg2rad(95), 0]])
     assert points[0, 0] == pytest.approx(np.tan(np.deg2rad(80)), rel=1e-9)

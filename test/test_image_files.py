@@ -34,7 +34,7 @@ def jpeg_with_orientation(image, orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize('orientation', [1, 2, 3, 6, 8])
-def test_the_orientation_of_exif_turns_no_pixel(tmp_path, orientation):
+def test_the_exif_orientation_is_ignored(tmp_path, orientation):
     (tmp_path / 'a.jpg').write_bytes(jpeg_with_orientation(BGR, orientation))
     (tmp_path / 'plain').mkdir()
     cv2.imwrite(str(tmp_path / 'plain' / 'a.jpg'), BGR, [cv2.IMWRITE_JPEG_QUALITY, 95])
@@ -53,7 +53,7 @@ def test_pictures_come_as_grey_or_bgr_of_8_bits(tmp_path, pixels, expected):
 
 
 @pytest.mark.parametrize('kind', ['absent', 'folder', 'empty', 'text', 'cut'])
-def test_what_is_no_image_is_refused_with_its_name(tmp_path, kind):
+def test_a_file_that_is_not_an_image_is_refused_with_its_name(tmp_path, kind):
     path = tmp_path / 'a.png'
     if kind == 'folder':
         path.mkdir()
@@ -86,7 +86,7 @@ def test_hidden_files_and_folders_hold_no_images(tmp_path):
         list_images(tmp_path / 'hidden')
 
 
-def test_names_are_ordered_by_their_numbers_whatever_else_they_hold(tmp_path):
+def test_names_with_any_characters_are_sorted_by_their_numbers(tmp_path):
     names = ['a10.png', 'a2.png', 'a.png', '3.png', 'a2b.png', 'a²1.png', 'a02.png']
     ordered = [file.name for file in sorted((tmp_path / name for name in names), key=natural_order)]
     assert ordered.index('a2.png') < ordered.index('a10.png') and sorted(ordered) == sorted(names)

@@ -66,7 +66,7 @@ def test_the_id_of_a_point_is_the_number_of_its_keypoint_whatever_image_1_is(nam
 
 
 @both
-def test_settings_of_keypoints_hold(name, weights):
+def test_settings_of_keypoints_are_used(name, weights):
     image, _ = shifted_texture()
     settings = KeypointConfig(max_keypoints=40, nms_radius_px=8, border_px=20, subpixel=False)
     points = make(name, weights, keypoints=settings).extract(image).features.points[0]

@@ -36,14 +36,14 @@ def normalised_error(estimate, truth):
     return error @ np.linalg.solve(estimate.covariance, error) / len(error)
 
 
-def test_it_knows_no_cameras():
+def test_least_squares_imports_nothing_else_of_the_package():
     tree = ast.parse(inspect.getsource(least_squares))
     names = [getattr(node, 'module', None) or node.names[0].name for node in ast.walk(tree) if hasattr(node, 'names')]
     assert 'numpy' in names and not [name for name in names if name.startswith('loftr_ros')]
 
 
 @pytest.mark.parametrize('size', [1, 2, 3])
-def test_noise_is_measured_whatever_the_dimension_of_the_errors(size):
+def test_noise_is_estimated_for_errors_of_any_dimension(size):
     errors = np.random.default_rng(size).normal(size=(size, 20_000)) * SIGMA
     assert noise_px(errors, np.inf) == pytest.approx(SIGMA, rel=0.02)  # a median of 20000 values has 1 %
 

@@ -42,11 +42,11 @@ def test_standard_types_of_both_ros_are_those_installed(tmp_path, distribution, 
         ('string data\nint8 more', '2 fields in place of 1'),
     ],
 )
-def test_bytes_that_the_installed_type_would_misread_are_told(tmp_path, text, words):
+def test_a_definition_with_another_byte_layout_is_reported(tmp_path, text, words):
     assert compared(tmp_path, text) == words
 
 
-def test_a_difference_within_a_message_is_told_with_its_way(tmp_path):
+def test_a_difference_in_a_nested_message_is_reported_with_its_path(tmp_path):
     path = mcap(tmp_path / 'a.mcap', [('/t', 'a_msgs/msg/A', 'ros2msg', 'int32[3] a', 'cdr')], [(1, 1, X)])
     with open_bag(path) as bag:
         array = bag.layout('/t')

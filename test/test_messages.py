@@ -74,7 +74,7 @@ def test_a_set_of_messages_becomes_frames_with_the_baseline_of_both_p():
     assert frames.baseline_m == pytest.approx(0.12) and reader.baseline_fault == ''
 
 
-def test_a_camera_may_stand_for_its_camera_info():
+def test_a_camera_may_be_given_instead_of_camera_info():
     camera = Camera(MATRIX, 8, 6)
     reader = FrameReader()
     assert reader.read((image_msg(GREY, 'mono8'), camera), rectified=False).frame0.camera is camera
@@ -115,7 +115,7 @@ def test_pictures_come_out_as_grey_or_bgr_of_8_bits(encoding, pixels, expected, 
 
 
 @pytest.mark.parametrize(('bits', 'scale'), [(8, 1), (16, 257)])
-def test_a_mosaic_becomes_colour(bits, scale):
+def test_a_bayer_image_becomes_colour(bits, scale):
     mosaic = np.full((8, 8), 100 * scale, f'uint{bits}')
     mosaic[::2, ::2], mosaic[1::2, 1::2] = 200 * scale, 50 * scale
     image = image_from_msg(image_msg(mosaic, f'bayer_rggb{bits}'))
@@ -137,7 +137,7 @@ def test_an_unpadded_grey_picture_shares_the_memory_of_the_message():
 
 
 @pytest.mark.parametrize('encoding', ['32FC1', '32FC3', '16SC1', '8UC2', '64FC1', 'nv12', '', 'rubbish'])
-def test_what_is_no_picture_is_refused_with_the_encodings_that_are(encoding):
+def test_another_encoding_is_refused_with_the_known_encodings(encoding):
     with pytest.raises(InputError, match=rf"'cam' has the encoding '{encoding}'; needed is a picture: mono8, .*bayer"):
         image_from_msg(image_msg(np.zeros((2, 2), np.float32), encoding))
 
@@ -173,7 +173,7 @@ def test_compressed_pictures_come_out_as_grey_or_bgr_of_8_bits(pixels, expected)
     np.testing.assert_array_equal(image, expected)
 
 
-def test_a_compressed_mosaic_becomes_colour():
+def test_a_compressed_bayer_image_becomes_colour():
     mosaic = np.full((8, 8), 100, np.uint8)
     mosaic[::2, ::2], mosaic[1::2, 1::2] = 200, 50
     image = image_from_msg(compressed(mosaic, text='bayer_rggb8; png compressed '))

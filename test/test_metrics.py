@@ -31,7 +31,7 @@ def test_a_point_on_the_horizon_has_an_infinite_error():
     assert transfer_errors_px(horizon, np.array([[5.0, 5]]), np.array([[0.0, 0]])).tolist() == [np.inf]
 
 
-def test_matching_accuracy_counts_the_threshold_itself_and_nothing_is_nothing():
+def test_matching_accuracy_includes_the_threshold_and_is_zero_without_matches():
     assert mean_matching_accuracy([0.5, 1, 2, np.inf], (1, 3, 5)).tolist() == [0.5, 0.75, 0.75]
     assert mean_matching_accuracy([], (1, 3)).tolist() == [0, 0]
 
@@ -44,7 +44,7 @@ def test_disparity_moves_a_left_point_to_the_left_in_the_right_image_and_rows_st
     assert disparity_errors_px(disparity, left, right) == pytest.approx([0, 1, 2, np.nan, np.nan], nan_ok=True)
 
 
-def test_correct_matches_count_the_threshold_itself_and_not_the_unknown():
+def test_correct_matches_include_the_threshold_but_not_unknown_errors():
     assert count_correct([0.5, 2, 2.1, np.inf, np.nan], 2) == 2
     assert count_correct([], 2) == 0
 

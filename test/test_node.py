@@ -444,7 +444,7 @@ def test_a_pair_that_takes_long_does_not_keep_the_node_from_ending(tmp_path, dri
 
 
 @pytest.mark.parametrize('after_s', [0.3, 1.0, 2.0])
-def test_an_interrupt_while_the_node_starts_ends_it_without_a_word(tmp_path, after_s):
+def test_an_interrupt_while_the_node_starts_ends_it_without_output(tmp_path, after_s):
     process = live_run.Process('loftr_ros.ros.start', [], live_run.isolate(), tmp_path / 'node.log')
     time.sleep(after_s)
     process.signal(signal.SIGINT)

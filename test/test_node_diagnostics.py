@@ -15,7 +15,7 @@ def values(statistics):
     return {item.key: item.value for item in statistics.status('matching', {}, '').values}
 
 
-def test_what_the_last_matcher_noted_goes_with_it_and_what_the_node_noted_stays():
+def test_notes_of_the_last_matcher_are_removed_and_those_of_the_node_kept():
     statistics = Statistics()
     statistics.note(last_drop='late')
     statistics.note_pair(matcher='loftr:a', matches=9, precision='fp16, drift 0.01', resize_max='360')

@@ -50,7 +50,7 @@ def test_a_network_matches_over_dds(tmp_path, name, shipped):
 
 
 @pytest.mark.skipif(not cpu_has_units(torch.bfloat16), reason='needs a CPU with bf16 units')
-def test_the_precision_of_a_matcher_leaves_the_diagnostics_with_it(tmp_path):
+def test_the_diagnostics_have_the_precision_of_the_current_matcher_only(tmp_path):
     calibration = Calibration(np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]]), 160, 120)
     image = texture(120, 160)
     parameters = {'matcher.name': 'loftr', 'matcher.weights': save_tiny('loftr', tmp_path), 'matcher.precision': 'bf16'}

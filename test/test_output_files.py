@@ -68,7 +68,7 @@ def test_a_link_stays_a_link_and_a_new_file_is_readable_like_any_other(tmp_path)
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
-def test_a_device_is_written_as_it_is_and_a_full_one_is_an_error():
+def test_a_device_file_is_written_directly_and_a_full_one_is_an_error():
     with pytest.raises(OutputError, match='cannot write /dev/full: No space left'), writing('/dev/full') as file:
         file.write_text('numbers')
     assert Path('/dev/full').is_char_device()
@@ -103,7 +103,7 @@ def test_the_command_weights_convert_fails_when_its_file_cannot_be_written(tmp_p
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 @pytest.mark.parametrize('command', [['parameters'], ['parameters', '--markdown'], ['weights', 'list']])
-def test_an_output_that_takes_nothing_is_an_error(command):
+def test_a_full_standard_output_is_an_error(command):
     with open('/dev/full', 'w') as full:
         result = subprocess.run(
             [sys.executable, '-m', 'loftr_ros.cli', *command], stdout=full, stderr=subprocess.PIPE, text=True

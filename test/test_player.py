@@ -137,7 +137,7 @@ def test_topics_can_be_chosen_and_a_wrong_name_is_answered_with_those_of_the_bag
     assert 'no topic /x; it has /a, /b, /c' in capsys.readouterr().err
 
 
-def test_a_recorded_clock_gives_way_to_clock_and_an_illegal_name_is_passed_over(tmp_path, capfd):
+def test_option_clock_replaces_a_recorded_clock_and_an_illegal_name_is_skipped(tmp_path, capfd):
     bag = string_bag(tmp_path / 'bag', ['/clock', '/a', '/1 wrong'])
     assert cli.main(['play', str(bag), '--clock']) == 0
     captured = capfd.readouterr()

@@ -73,7 +73,7 @@ def test_driving_straight_ahead(estimator, seed):
 
 
 @pytest.mark.parametrize('estimator', ESTIMATORS)
-def test_points_on_one_plane_are_no_trouble(estimator):
+def test_points_on_one_plane_give_the_motion(estimator):
     for seed in range(5):
         pose = estimate(scene(seed, translation=np.array([0.5, 0, 0.05]), depth=(4, 4)), estimator=estimator)
         assert pose.status is PoseStatus.OK

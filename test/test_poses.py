@@ -33,7 +33,7 @@ X, Y, Z, W = quaternion_from_matrix(POSE[:3, :3]).round(6)
     ],
     ids=['plain', 'commas', 'header', 'w first', 'turned', 'ros', 'more columns'],
 )
-def test_the_header_tells_the_columns_and_else_the_form_of_tum(tmp_path, text):
+def test_the_header_gives_the_columns_and_without_it_they_are_those_of_tum(tmp_path, text):
     stamps_ns, poses = poses_from_tum(write(tmp_path, text))
     assert stamps_ns.tolist() == [100_500_000_000]
     assert np.allclose(poses[0], POSE, atol=2e-6)  # six decimals
@@ -110,6 +110,6 @@ def test_rows_of_kitti_that_are_no_pose_are_refused(tmp_path, text, words):
         read_matrix_poses(write(tmp_path, text))
 
 
-def test_a_rotation_of_four_decimals_is_one():
+def test_a_rotation_with_four_decimals_is_accepted():
     rotation = rotation_matrix(POSE[:3, :3].round(4), 'R')
     assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-12) and np.allclose(rotation, POSE[:3, :3], atol=1e-4)

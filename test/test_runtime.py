@@ -30,7 +30,7 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise():
     assert run(PROGRAM.format(keep=False), GOMP_SPINCOUNT='5') == 'None'
 
 
-def test_a_torch_that_is_already_there_is_said():
+def test_a_torch_imported_before_is_reported():
     assert 'torch was imported first' in run('import sys; sys.modules["torch"] = None\n' + PROGRAM.format(keep=False))
 
 

@@ -185,7 +185,7 @@ def test_each_profile_is_new_so_that_an_override_of_one_topic_changes_no_other(n
     assert second.depth == qos.profile(name).depth != 77
 
 
-def test_the_remedy_is_that_of_the_policy_that_does_not_fit():
+def test_the_remedy_is_for_the_incompatible_policy():
     reliable, latched = {'reliability': RELIABLE}, {'durability': DurabilityPolicy.TRANSIENT_LOCAL}
     for wanted, words, without in (
         (reliable, 'set input.image_qos to SENSOR_DATA', 'durability'),

@@ -59,7 +59,7 @@ def test_sigma_is_what_noise_makes_of_the_points(noise):
     assert 0.3 < np.sqrt(np.mean(scaled**2)) < 1.2
 
 
-def test_what_a_patch_cannot_tell_stays_as_it_was():
+def test_a_point_without_a_sure_place_is_not_moved():
     image = texture(HEIGHT, WIDTH)
     image[:, 150:] = 128
     image[:, 200] = 200  # an edge: no place along it
@@ -74,7 +74,7 @@ def test_what_a_patch_cannot_tell_stays_as_it_was():
         assert np.isnan(refined.sigma_px[~refined.sure]).all()
 
 
-def test_a_point_never_moves_farther_than_it_may():
+def test_a_point_moves_at_most_by_the_largest_correction():
     image, points = texture(HEIGHT, WIDTH), grid()
     refined = lucas_kanade(image, image, points, points + [2.5, 0])
     assert not refined.sure.any()
@@ -167,7 +167,7 @@ def test_a_reduced_image_allows_a_larger_correction():
         assert np.median(matches.keypoints1 - matches.keypoints0, axis=0)[0] == pytest.approx(error, abs=0.05)
 
 
-def test_the_setting_decides():
+def test_the_setting_subpixel_enables_the_refinement():
     image = texture(HEIGHT, WIDTH)
     refined, plain = (create_matcher(MatcherConfig(name='gcm', subpixel=kind)) for kind in ('lucas_kanade', 'none'))
     assert np.isnan(match_images(plain, image, image).sigma_px).all()

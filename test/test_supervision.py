@@ -130,7 +130,7 @@ def test_a_cell_hidden_in_either_image_is_unmatched_in_both():
     assert not {14, 27} & set(truth.match.cell0.tolist())
 
 
-def test_pairs_of_a_batch_keep_apart():
+def test_pairs_of_a_batch_are_independent():
     first, second = homography_points(np.eye(3)), homography_points(shift(8, 0))
     match = coarse_truth(*(torch.cat(points) for points in zip(first, second, strict=True))).match
     assert match.batch_index.bincount().tolist() == [96, 88]
@@ -214,7 +214,7 @@ def test_pixels_and_offsets_of_a_homography_add_up_to_the_warped_pixel():
     assert one_to_one.shape[1] == len(truth.match)
 
 
-def test_looking_up_a_place_interpolates_and_knows_no_more_than_its_pixels():
+def test_a_place_is_interpolated_and_nan_beside_a_nan_pixel():
     points01, _ = homography_points(shift(1.5, 0))
     points01[0, 10, 11] = float('nan')
     places = torch.tensor([[4.25, 7.5], [10.0, 10.0], [10.5, 10.0], [-0.1, 3.0], [float('nan'), 3.0]])

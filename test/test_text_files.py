@@ -40,7 +40,7 @@ def test_seconds_become_nanoseconds_without_the_rounding_of_a_float(text, expect
 
 
 @pytest.mark.parametrize('text', ['', 'abc', '1.2.3', 'nan', 'inf', '1e400', '1e300', '1_000', '0x10', '1,5'])
-def test_what_is_no_time_is_refused(text):
+def test_a_text_that_is_not_a_time_is_refused(text):
     with pytest.raises(InputError, match=r'is not a number|is not finite|is not a stamp'):
         stamps_to_ns([text], 's')
 
@@ -62,12 +62,12 @@ def test_what_is_no_time_is_refused(text):
         (['-0.5', '0.5'], 'ns', [-500000000, 500000000]),
     ],
 )
-def test_the_size_of_stamps_tells_their_unit_and_else_the_convention(texts, convention, expected):
+def test_the_unit_of_stamps_follows_from_their_size_or_the_convention(texts, convention, expected):
     assert stamps_to_ns(texts, convention).tolist() == expected
 
 
 @pytest.mark.parametrize('value', [True, None, [1], 'x', 'nan', float('inf'), '1_0'])
-def test_what_is_no_finite_number_is_refused(value):
+def test_a_text_that_is_not_a_finite_number_is_refused(value):
     with pytest.raises(InputError, match=r'is not a number|is not finite'):
         number(value)
 
@@ -114,7 +114,7 @@ def test_a_row_that_is_wrong_is_named_by_its_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize('kind', ['folder', 'absent', 'binary', 'latin'])
-def test_what_is_no_text_is_refused(tmp_path, kind):
+def test_a_file_that_is_not_text_is_refused(tmp_path, kind):
     path = tmp_path / 'file'
     if kind == 'folder':
         path.mkdir()
@@ -124,7 +124,7 @@ def test_what_is_no_text_is_refused(tmp_path, kind):
         read_text(path)
 
 
-def test_stamps_must_rise(tmp_path):
+def test_stamps_must_increase(tmp_path):
     (tmp_path / 'times.txt').write_text('0.0\n1.0e-1\n0.1\n')
     with pytest.raises(InputError, match=r'times\.txt:3 0\.1 follows 1\.0e-1; needs .* later than the one before'):
         read_stamps(tmp_path / 'times.txt', 's')
@@ -151,14 +151,14 @@ def test_a_file_that_is_a_matrix_must_have_its_shape(tmp_path):
         ('[' * 3000, 'is not YAML|nested'),
     ],
 )
-def test_yaml_that_is_none_is_refused(tmp_path, text, words):
+def test_invalid_yaml_is_refused(tmp_path, text, words):
     (tmp_path / 'file').write_text(text)
     with pytest.raises(InputError, match=words):
         read_yaml(tmp_path / 'file')
 
 
 @pytest.mark.parametrize('text', ['', '{', '[1]', '[' * 100_000])
-def test_json_that_is_no_object_is_refused(tmp_path, text):
+def test_json_that_is_not_an_object_is_refused(tmp_path, text):
     (tmp_path / 'file').write_text(text)
     with pytest.raises(InputError, match=r'is not JSON|contains list|nested'):
         read_json(tmp_path / 'file')

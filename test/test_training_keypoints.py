@@ -99,7 +99,7 @@ def test_labels_follow_the_photograph_into_both_views():
     assert labelled > 40
 
 
-def test_what_is_beyond_the_photograph_is_unknown():
+def test_labels_outside_the_photograph_are_unknown():
     pair = next(
         pair
         for pair in (
@@ -113,7 +113,7 @@ def test_what_is_beyond_the_photograph_is_unknown():
     assert set(np.unique(pair.keypoints1)) <= {0, UNKNOWN}
 
 
-def test_nobody_knows_keypoints_under_and_beside_an_occluder():
+def test_labels_under_and_beside_an_occluder_are_unknown():
     every = np.ones((64, 64), np.int8)
     pair = plain_pair()
     pair = Pair(pair.image0, pair.image1, pair.points01, pair.points10, every, every)
@@ -162,7 +162,7 @@ def test_correspondences_are_keypoints_first_and_only_what_both_images_show():
 # Losses
 
 
-def test_descriptors_that_agree_cost_nothing_and_mixed_up_ones_do():
+def test_equal_descriptors_have_no_loss_and_permuted_ones_have_one():
     batch = collate([plain_pair(keypoints0=[(x, y) for x in (8, 24, 40) for y in (8, 24, 40)])])
     points = correspondences(batch, 12, generators(1))
     points = points._replace(valid=torch.arange(12)[None] < 9)

@@ -97,7 +97,7 @@ class StopAfter(Shifts):
 
 
 @pytest.mark.parametrize('checkpoint', [efficient(), Checkpoint('tiny', 'loftr', LOFTR)], ids=lambda c: c.matcher)
-def test_a_run_stopped_by_sigterm_goes_on_as_if_it_had_not_been(checkpoint, tmp_path):
+def test_a_run_stopped_by_sigterm_continues_with_the_same_steps(checkpoint, tmp_path):
     whole = train(checkpoint, settings(), tmp_path / 'whole', Shifts(), progress=False)
     assert train(checkpoint, settings(), tmp_path / 'parts', StopAfter(6), progress=False) is None
     assert len(column(tmp_path / 'parts', 'loss')) == 3
@@ -131,7 +131,7 @@ if __name__ == '__main__':
 """
 
 
-def test_a_run_stopped_by_sigterm_while_its_worker_works_says_nothing(tmp_path):
+def test_a_run_stopped_by_sigterm_while_its_worker_works_prints_nothing(tmp_path):
     program = tmp_path / 'stopped.py'
     program.write_text(
         STOPPED_WITH_A_WORKER.format(root=str(ROOT), test=str(ROOT / 'test'), folder=str(tmp_path / 'run'))
@@ -189,7 +189,7 @@ if __name__ == '__main__':
         ('diverged', 'the training diverged'),
     ],
 )
-def test_a_failure_while_a_worker_works_ends_the_process_in_words(tmp_path, way, message):
+def test_a_failure_while_a_worker_works_ends_the_process_with_a_message(tmp_path, way, message):
     program = tmp_path / 'failed.py'
     program.write_text(
         FAILED_IN_A_WORKER.format(root=str(ROOT), test=str(ROOT / 'test'), folder=str(tmp_path / 'run'), way=way)
@@ -200,7 +200,7 @@ def test_a_failure_while_a_worker_works_ends_the_process_in_words(tmp_path, way,
     assert message in result.stderr and 'Traceback' not in result.stderr
 
 
-def test_a_worker_that_dies_while_the_loop_does_something_else_ends_it_in_words():
+def test_a_worker_that_dies_at_any_time_ends_the_run_with_a_message():
     batches = Batches(Shifts(), 0, 2, 2, 100)
     with (
         pytest.raises(TrainingError, match='a data worker ended by itself'),
@@ -247,13 +247,13 @@ def test_the_exported_weights_are_those_of_the_best_validation_and_fit_the_match
     assert run['network']['matcher'] == 'efficient_loftr' and run['optimizer']['warmup_steps'] == 2
 
 
-def test_a_training_that_diverges_ends_in_words_and_leaves_no_weights(tmp_path):
+def test_a_training_that_diverges_ends_with_a_message_and_without_weights(tmp_path):
     with pytest.raises(TrainingError, match=r'the training diverged; .* lower optimizer\.learning_rate'):
         train(efficient(), settings(learning_rate=1e30, steps=20), tmp_path, Shifts(), progress=False)
     assert not list(tmp_path.glob('*.safetensors')) and not (tmp_path / 'last.pt').exists()
 
 
-def test_a_run_whose_state_is_not_finite_or_no_state_does_not_go_on(tmp_path):
+def test_a_run_with_an_invalid_state_is_not_resumed(tmp_path):
     train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
     state = torch.load(tmp_path / 'last.pt', weights_only=True)
     name = next(iter(state['network']))
@@ -267,7 +267,7 @@ def test_a_run_whose_state_is_not_finite_or_no_state_does_not_go_on(tmp_path):
             train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
 
 
-def test_another_network_does_not_go_on_with_a_run(tmp_path):
+def test_a_run_is_not_resumed_with_another_network(tmp_path):
     train(efficient(), settings(steps=1), tmp_path, Shifts(), progress=False)
     with pytest.raises(ConfigError, match='choose another --output'):
         train(efficient(layers=2), settings(steps=1), tmp_path, Shifts(), progress=False)
@@ -290,7 +290,7 @@ def test_precision_counts_mutual_confident_cells_within_a_cell_of_the_truth():
     assert (int(found), int(right)) == (3, 2)  # cell 2 is nowhere, cell 3 too uncertain
 
 
-def test_one_pair_in_so_many_is_refined_and_all_have_a_coarse_truth():
+def test_fine_every_limits_the_refined_pairs_but_not_the_coarse_truth():
     batch = collate([Shifts()[0]] * 5)
     network = build_network(efficient())
     for every, refined in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (4, [0, 4]), (9, [0])):

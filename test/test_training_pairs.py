@@ -49,7 +49,7 @@ def test_a_photograph_shows_the_same_at_corresponding_places(seed):
     assert returning_error_px(pair).max() < 0.05
 
 
-def test_what_lies_beyond_the_photograph_has_no_place():
+def test_pixels_outside_the_photograph_have_no_place():
     config = dataclasses.replace(HomographyConfig(), shift=0.7, strong=1.0)
     lost = 0
     for seed in range(20):

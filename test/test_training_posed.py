@@ -190,7 +190,7 @@ def test_the_last_tenth_of_the_views_and_pairs_within_it_are_held_back():
     assert PosedSet('b', 9, views.view).part(True, 10) is None
 
 
-def test_they_are_a_kind_of_training_data(tmp_path):
+def test_posed_images_are_a_kind_of_training_data(tmp_path):
     write_tum(tmp_path, 3)
     data = DataConfig(
         posed=str(tmp_path), posed_weight=1.0, photograph_weight=0, panorama_weight=0, scene_weight=0,
@@ -203,7 +203,7 @@ def test_they_are_a_kind_of_training_data(tmp_path):
         PairDataset(dataclasses.replace(data, posed=''), 0, 1)
 
 
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
+def test_missing_depth_poses_or_folders_are_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match='which is not a folder'):
         open_posed(str(tmp_path / 'nowhere'))
     write(tmp_path / 'plain', '0.png', np.zeros((8, 8), np.uint8))

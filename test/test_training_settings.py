@@ -22,7 +22,7 @@ def test_the_shipped_configurations_are_read_and_make_a_network():
         build_network(checkpoint)
 
 
-def test_what_a_run_wrote_down_can_be_run_again(tmp_path):
+def test_the_settings_file_of_a_run_can_be_used_again(tmp_path):
     folder = RunFolder(tmp_path, efficient(), writes=True)
     folder.open(settings(), 0)
     checkpoint, config = read(tmp_path / 'run.yaml', [])

@@ -61,7 +61,7 @@ def test_weights_that_are_not_all_finite_are_refused_with_the_tensor_that_is_not
         load_state(path)
 
 
-def test_whole_numbers_and_small_kinds_of_floats_are_taken_and_what_overflows_float32_is_not(tmp_path):
+def test_integers_and_small_floats_are_accepted_and_an_overflow_of_float32_is_not(tmp_path):
     kinds = [torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.float8_e4m3fn]
     torch.save({str(kind): torch.ones(3).to(kind) for kind in kinds}, tmp_path / 'a.ckpt')
     assert len(load_state(tmp_path / 'a.ckpt')) == len(kinds)
@@ -139,7 +139,7 @@ def test_a_path_with_the_hash_of_an_entry_is_that_entry(tmp_path, monkeypatch):
     assert (checkpoint.name, path) == ('outdoor_ot', own)
 
 
-def test_a_path_that_does_not_say_what_it_is_asks_for_a_name(tmp_path):
+def test_a_file_without_metadata_needs_the_name_of_an_entry(tmp_path):
     own = tmp_path / 'mine.ckpt'
     own.write_bytes(b'x')
     with pytest.raises(InputError, match=r'does not say for which network it is .* NAME='):
@@ -197,14 +197,14 @@ def test_a_saved_file_gives_back_every_tensor_and_its_entry(tmp_path, network):
 @pytest.mark.parametrize('wrap', [lambda s: s, lambda s: {'state_dict': s, 'epoch': 3}])
 @pytest.mark.parametrize('prefix', ['', 'matcher.', 'matcher.module.'])
 @pytest.mark.parametrize('zipped', [True, False])
-def test_wrappers_and_prefixes_come_off(tmp_path, network, wrap, prefix, zipped):
+def test_wrappers_and_prefixes_are_removed(tmp_path, network, wrap, prefix, zipped):
     path = tmp_path / 'mine.ckpt'
     named = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     torch.save(wrap(named), path, _use_new_zipfile_serialization=zipped)
     assert equal(load_state(path), network.state_dict())
 
 
-def test_a_prefix_that_only_some_names_have_stays(tmp_path):
+def test_a_prefix_of_only_some_names_is_kept(tmp_path):
     path = tmp_path / 'mine.ckpt'
     torch.save({'matcher.a': torch.zeros(1), 'b': torch.zeros(1)}, path)
     assert set(load_state(path)) == {'matcher.a', 'b'}
@@ -223,7 +223,7 @@ def lightning(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='needs PyTorch 2.5')
-def test_the_objects_of_a_lightning_checkpoint_are_passed_over(tmp_path, network, lightning, monkeypatch):
+def test_the_objects_of_a_lightning_checkpoint_are_ignored(tmp_path, network, lightning, monkeypatch):
     callback = lightning()
     callback.best_model_path = 'somewhere'
     path = tmp_path / 'mine.ckpt'
@@ -258,7 +258,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
         (b'PK\x03\x04 cut off', 'damaged, truncated'),
     ],
 )
-def test_what_is_no_weights_is_called_by_its_name(tmp_path, content, message):
+def test_an_error_names_the_kind_of_a_file_without_weights(tmp_path, content, message):
     path = tmp_path / 'bad.ckpt'
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
@@ -335,7 +335,7 @@ def efficient_loftr(**changes):
     return build_network(entry(network={**SMALL, **changes}))
 
 
-def test_the_likely_cause_is_said():
+def test_the_error_contains_the_likely_cause():
     network = efficient_loftr()
     with pytest.raises(InputError, match='made with other settings'):
         load_into(network, efficient_loftr(layers=2).state_dict())

@@ -139,7 +139,7 @@ def test_a_download_is_the_file_and_nothing_else(server, entry, tmp_path):
     assert seen[-1] == (len(CONTENT), len(CONTENT)) and seen == sorted(seen)
 
 
-def test_a_file_that_is_there_is_not_asked_for_again(server, entry):
+def test_an_existing_file_is_not_downloaded_again(server, entry):
     assert get(entry) == get(entry)
     assert len(server.ranges) == 1
 
@@ -151,20 +151,20 @@ def test_an_interrupted_download_continues_where_it_broke_off(server, entry, int
     assert server.ranges[0] is None and 0 < int(server.ranges[1][6:-1]) <= HALF
 
 
-def test_the_next_call_continues_what_the_last_one_left(server, entry, tmp_path):
+def test_the_next_call_continues_the_partial_file(server, entry, tmp_path):
     (tmp_path / 'mine.ckpt.part').write_bytes(CONTENT[:1000])
     assert get(entry).read_bytes() == CONTENT
     assert server.ranges == ['bytes=1000-']
 
 
-def test_a_part_that_is_whole_already_is_taken(server, entry, tmp_path):
+def test_a_complete_partial_file_is_used(server, entry, tmp_path):
     (tmp_path / 'mine.ckpt.part').write_bytes(CONTENT)
     assert get(entry).read_bytes() == CONTENT
     assert server.ranges == []
 
 
 @pytest.mark.parametrize('left', [b'of an older file', CONTENT + b'longer than the file'])
-def test_a_part_of_another_file_is_thrown_away(server, entry, tmp_path, left):
+def test_a_partial_file_of_another_file_is_discarded(server, entry, tmp_path, left):
     (tmp_path / 'mine.ckpt.part').write_bytes(left)
     assert get(entry).read_bytes() == CONTENT
     assert server.ranges[-1] is None
@@ -181,7 +181,7 @@ def test_a_server_that_ignores_range_is_read_from_the_start(server, entry):
     assert get(entry).read_bytes() == CONTENT
 
 
-def test_a_server_without_a_length_is_believed_when_the_hash_agrees(server, entry):
+def test_a_download_without_a_length_is_accepted_if_the_hash_agrees(server, entry):
     server.answers = [without_length]
     assert get(entry).read_bytes() == CONTENT
 
@@ -192,7 +192,7 @@ def test_a_busy_server_is_asked_again(server, entry, code):
     assert get(entry).read_bytes() == CONTENT
 
 
-def test_a_server_that_never_gives_all_of_it_ends_in_an_error_that_keeps_the_part(server, entry, tmp_path):
+def test_a_server_that_never_completes_gives_an_error_and_keeps_the_partial_file(server, entry, tmp_path):
     server.answers = [truncates]
     with pytest.raises(DownloadError, match=r'ended after \d+ of 262148 bytes.*same command continues.*example.org'):
         get(entry)
@@ -223,7 +223,7 @@ def test_a_pointer_instead_of_the_file_is_refused(server, entry, tmp_path):
 
 
 @pytest.mark.parametrize('code', [401, 403, 404])
-def test_a_refusal_is_not_asked_again_and_says_how_to_get_it_by_hand(server, entry, code):
+def test_a_refusal_is_not_retried_and_the_error_says_how_to_get_the_file(server, entry, code):
     server.answers = [status(code)]
     with pytest.raises(DownloadError, match=f'answers {code}.*by hand: https://example.org/page'):
         get(entry)

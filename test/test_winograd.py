@@ -31,7 +31,7 @@ def test_a_winograd_convolution_equals_the_definition(height, width, bias):
     assert (found - wanted).abs().max() < 3e-5 * wanted.abs().max()
 
 
-def test_in_double_precision_nothing_but_rounding_is_left():
+def test_in_double_precision_only_rounding_differs():
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(64, 8, 3, padding=1).double().requires_grad_(False)
     x = torch.randn(1, 64, 9, 10, dtype=torch.float64)
@@ -48,7 +48,7 @@ def test_large_maps_are_computed_in_several_pieces(monkeypatch):
     torch.testing.assert_close(WinogradConv3x3(conv)(x), whole, atol=1e-5, rtol=0)
 
 
-def test_only_convolutions_that_it_can_stand_for_are_replaced():
+def test_only_supported_convolutions_are_replaced():
     conv = torch.nn.Conv2d
     network = torch.nn.Sequential(
         conv(64, 64, 3, padding=1),

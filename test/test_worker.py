@@ -111,7 +111,7 @@ def test_a_restart_drops_what_waits_and_takes_older_stamps(monkeypatch):
     assert rig.counts() == {'paired': 3, 'superseded': 1, 'time_jumps': 1, 'processed': 2}
 
 
-def test_another_matcher_works_from_the_next_set_on_with_a_new_keyframe(monkeypatch):
+def test_another_matcher_starts_at_the_next_set_with_a_new_keyframe(monkeypatch):
     rig = Rig(monkeypatch)
     rig.worker.configure(override(EVERY_FRAME, {'matcher.name': 'other'}))
     for stamp_s in (1, 2):
