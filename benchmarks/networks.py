@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument('--large', action='store_true', help='also time 1024x768')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--give-memory-back', action='store_true', help="leave glibc's allocator as it is")
-    parser.add_argument('--alone', nargs=4, metavar=('NAME', 'WHAT', 'SIZE', 'FOLDER'), help='what a child runs')
+    parser.add_argument('--alone', nargs=4, metavar=('NAME', 'WHAT', 'SIZE', 'FOLDER'), help='run of the child process')
     options = parser.parse_args()
     settings = prepare_process(keep_memory=not options.give_memory_back)
     sys.path.insert(0, str(TESTS))

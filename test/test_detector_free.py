@@ -296,7 +296,7 @@ def test_an_image_too_large_for_the_memory_is_reduced_from_then_on(name, make, m
     matcher = make(name)
     with caplog.at_level(logging.WARNING):
         matches = match_images(matcher, *shifted_pair(480, 640))
-    assert caplog.text.count('goes on with matcher.resize_max') == 2  # 640 -> 480 -> 360, not again for image 1
+    assert caplog.text.count('continues with matcher.resize_max') == 2  # 640 -> 480 -> 360, not again for image 1
     assert matcher.notes['resize_max'].startswith('360, lowered from 480')
     assert len(matches) > 5 and matches.keypoints0.max() > 360
     assert matcher.extract(texture(480, 640)).image.width == 360

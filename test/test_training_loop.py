@@ -259,7 +259,7 @@ def test_a_run_with_an_invalid_state_is_not_resumed(tmp_path):
     name = next(iter(state['network']))
     state['network'][name].flatten()[0] = float('nan')
     torch.save(state, tmp_path / 'last.pt')
-    with pytest.raises(InputError, match=r'last\.pt holds NaN or infinity in 1 of'):
+    with pytest.raises(InputError, match=r'last\.pt contains NaN or infinity in 1 of'):
         train(efficient(), settings(steps=2), tmp_path, Shifts(), progress=False)
     for other in ({'step': 1}, [1, 2]):
         torch.save(other, tmp_path / 'last.pt')

@@ -281,7 +281,7 @@ def test_a_truncated_file_is_refused(tmp_path, network, name, kept):
 
 @pytest.mark.parametrize(
     ('document', 'message'),
-    [([1, 2], 'holds a list'), ({}, 'an empty dict'), ({'a': torch.zeros(1), 'b': 3}, "a int at 'b'")],
+    [([1, 2], 'contains a list'), ({}, 'an empty dict'), ({'a': torch.zeros(1), 'b': 3}, "a int at 'b'")],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, document, message):
     path = tmp_path / 'bad.pth'

@@ -195,7 +195,7 @@ class ImageExtractor:
             )
         self.resize_max = int(SHRINK * longest)
         self.notes['resize_max'] = f'{self.resize_max}, lowered from {longest} for lack of GPU memory'
-        logger.warning('%s goes on with matcher.resize_max %s (%s)', self.name, self.notes['resize_max'], reason)
+        logger.warning('%s continues with matcher.resize_max %s (%s)', self.name, self.notes['resize_max'], reason)
         return None
 
 

@@ -249,7 +249,7 @@ def _table(kit: _Kit, center, size, yaw: float) -> list[Face]:
 
 
 def _thing(kit: _Kit, center, yaw: float) -> list[Face]:
-    """Something small that stands on furniture: a carton, a stack of books, a screen or a picture in a frame."""
+    """A small object on furniture: a carton, a stack of books, a screen or a picture in a frame."""
     rng = kit.rng
     yaw = yaw + rng.uniform(-0.5, 0.5)
     kind = rng.integers(4)

@@ -71,7 +71,7 @@ def _without(keypoints: np.ndarray | None, mask: np.ndarray) -> np.ndarray | Non
 
 
 def _occlude(image: np.ndarray, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a copy of the image with `count` polygons of its own, mirrored or plain texture, and their mask."""
+    """Return a copy of the image with `count` polygons of mirrored or plain texture, and their mask."""
     height, width = image.shape
     covered = np.zeros(image.shape, np.uint8)
     result = image.copy()

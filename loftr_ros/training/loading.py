@@ -96,7 +96,7 @@ def worker_death_as_error() -> Iterator[None]:
             raise
         raise TrainingError(
             f'a data worker ended by itself ({str(error).splitlines()[0]}); often memory was full: lower '
-            'data.workers or the size of the images; the same command goes on from the last checkpoint'
+            'data.workers or the size of the images; the same command continues from the last checkpoint'
         ) from error
 
 
@@ -125,5 +125,5 @@ def _start_worker(_number: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the training process ends its workers, after the checkpoint
     # The thread that sends batches may be inside torch when the worker ends. Python then unwinds it through C++, which
-    # aborts the process; what had to be sent has been by now, and a worker holds nothing else.
+    # aborts the process. All batches have been sent by now, and a worker has no other state to save.
     atexit.register(os._exit, 0)

@@ -50,8 +50,8 @@ def refuse_what_is_not_finite(state: Mapping[str, Tensor], source: str | Path) -
     bad = [name for name, tensor in state.items() if not tensor.float().isfinite().all()]
     if bad:
         raise InputError(
-            f'{source} holds NaN or infinity in {len(bad)} of {len(state)} tensors, first {bad[0]}; a training that '
-            'diverged writes such: take weights from before that, or train again with a lower learning rate'
+            f'{source} contains NaN or infinity in {len(bad)} of {len(state)} tensors, first {bad[0]}; the training '
+            'diverged: use weights from before that, or train again with a lower learning rate'
         )
 
 
@@ -121,8 +121,8 @@ def _read_torch(path: Path) -> Any:
             can_stand_in = hasattr(torch.serialization, 'safe_globals') and name.startswith(BOOKKEEPING)
             if not can_stand_in or name in stand_ins or len(stand_ins) == _MOST_STAND_INS:
                 raise InputError(
-                    f'{path} holds more than numbers: loading it would run {name}; refused, because such a file can do '
-                    'anything. Where you trust its source, write its state_dict alone with the program that made it: '
+                    f'{path} contains more than numbers: loading it would run {name}; refused, because this code '
+                    'could do anything. If you trust its source, write its state_dict with the program that made it: '
                     "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
                     + ('' if hasattr(torch.serialization, 'safe_globals') else ' (or use PyTorch 2.5 or later)')
                 ) from error
@@ -149,11 +149,11 @@ def _unwrap(path: Path, state: Any) -> dict[str, Tensor]:
     while isinstance(state, Mapping) and isinstance(state.get('state_dict'), Mapping):
         state = state['state_dict']
     if not isinstance(state, Mapping) or not state:
-        raise InputError(f'{path} holds {_describe(state)}, needed are named tensors or a dict with a state_dict')
+        raise InputError(f'{path} contains {_describe(state)}, needed are named tensors or a dict with a state_dict')
     for name, value in state.items():
         if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
             raise InputError(
-                f'{path} holds {_describe(value)} at {name!r}, needed are tensors only; save model.state_dict()'
+                f'{path} contains {_describe(value)} at {name!r}, needed are tensors only; save model.state_dict()'
             )
     return dict(state)
 
