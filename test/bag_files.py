@@ -1,4 +1,4 @@
-"""Messages for bags, and bags that no recorder writes."""
+"""Bags with given messages, also in forms that no recorder writes."""
 
 import struct
 

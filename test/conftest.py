@@ -1,4 +1,4 @@
-"""For all tests: processes share few cores, so no thread may spin while it waits (see loftr_ros/runtime.py)."""
+"""Settings of all tests: processes share few cores, so no thread may spin while it waits (see loftr_ros/runtime.py)."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Where the shared real images lie. They are no part of the repository; what needs them skips where they are absent."""
+"""Folder of the shared real images, which are not in the repository. Tests that need them are skipped without them."""
 
 from __future__ import annotations
 

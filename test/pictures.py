@@ -1,4 +1,4 @@
-"""A picture in the forms in which files and messages store it, beside what it is read as."""
+"""Pictures in the forms of files and messages, with the expected decoded image."""
 
 import numpy as np
 

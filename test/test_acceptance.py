@@ -1,4 +1,4 @@
-"""Which agreement of matches is more than chance: wrong matches, clumps of them, mirror images, planes, both signs."""
+"""Acceptance of poses: wrong matches, clusters of them, mirror images, planes, and the sign of the translation."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Homographic adaptation with a detector whose answer is known."""
+"""Homographic adaptation with a detector of known keypoints."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The interface for Python programs: what `loftr_ros` exports, and the forms of an image that it takes."""
+"""The Python interface: the names that `loftr_ros` exports, and the types of images that it accepts."""
 
 import re
 import subprocess

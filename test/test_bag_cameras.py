@@ -1,4 +1,4 @@
-"""Calibration files go to the cameras of a bag that they are of, or nowhere."""
+"""Assignment of calibration files to the cameras of a bag."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The stand-in for cv_bridge, and the choice between it and an installed one."""
+"""The replacement of cv_bridge, and the choice between it and an installed one."""
 
 import os
 import sys

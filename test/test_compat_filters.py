@@ -1,4 +1,4 @@
-"""The stand-ins for message_filters, and the guard that makes upstream's and the stand-ins safe for a node."""
+"""The replacement of message_filters, and the guard that makes both implementations safe for a node."""
 
 import threading
 import time

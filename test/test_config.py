@@ -1,4 +1,4 @@
-"""Settings are defined once, checked, and read from the file form that ROS reads."""
+"""Settings: definition, checks, and files in the form of ROS parameter files."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Conversions between messages and the package's types, against answers by construction."""
+"""Conversions between messages and the types of the package, on examples with known results."""
 
 import time
 import types

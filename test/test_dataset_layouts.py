@@ -1,4 +1,4 @@
-"""What is special about each data set: its files, axes, units and stamps."""
+"""Special properties of each data set: files, axes, units and stamps."""
 
 import shutil
 

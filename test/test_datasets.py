@@ -1,4 +1,4 @@
-"""Folders of every layout: opened with their poses, or refused with the file and the remedy; never another error."""
+"""Folders of every layout are opened with their poses, or refused with the file and the remedy."""
 
 import shutil
 

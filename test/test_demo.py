@@ -1,4 +1,4 @@
-"""What the demo calls good: its bounds, and how it joins relative poses to a path."""
+"""The bounds of the demo, and the path from relative poses."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""LoFTR and Efficient LoFTR as matchers: what lies between images, the network and matches."""
+"""LoFTR and Efficient LoFTR as matchers: image sizes, number formats, GPU memory, and ids of points."""
 
 import dataclasses
 import logging

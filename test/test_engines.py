@@ -1,4 +1,4 @@
-"""Other engines and ONNX files compute what the networks compute."""
+"""Other engines and ONNX files give the results of the networks."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Matches as files of hloc and COLMAP, read by these programs' own conventions."""
+"""Matches as files of hloc and COLMAP, in the conventions of these programs."""
 
 import sqlite3
 import sys

@@ -1,4 +1,4 @@
-"""Which frame is image 0, what ids things get, and what a failure costs; with a matcher that knows the answer."""
+"""The frontend: choice of the keyframe, ids, and failures, with a matcher of known matches."""
 
 import itertools
 

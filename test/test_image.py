@@ -1,4 +1,4 @@
-"""Resizing and padding move pixels by the half-pixel rule, and the way back is exact."""
+"""Resizing and padding move pixels by the half-pixel rule, and the conversion back is exact."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The reader of image files: pixels as they are stored, hidden and broken files, the order of names."""
+"""Reading of image files: stored pixels, hidden and broken files, the order of names."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Who may import whom (ARCHITECTURE.md), read from the source: import statements and names of modules in tables."""
+"""Allowed imports (ARCHITECTURE.md), read from the source: import statements and module names in tables."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Live runs: the processes end with their parent, and waiting for the node ends whatever other nodes publish."""
+"""Live runs: processes end with their parent, and waiting ends in every case."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""LoFTR at tiny widths: what it must do whatever its weights are, and what it must find with weights made for it."""
+"""LoFTR with few channels: properties for any weights, and matches with weights made for them."""
 
 import math
 

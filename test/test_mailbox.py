@@ -1,4 +1,4 @@
-"""The newest item wins, or all wait in order; nothing is lost uncounted."""
+"""The mailbox: the newest item replaces others, or all wait in order, and dropped items are counted."""
 
 import threading
 import time

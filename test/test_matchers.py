@@ -1,4 +1,4 @@
-"""Every matcher keeps the protocol, whatever the images."""
+"""Every matcher follows the protocol for images of any kind."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""Bytes of a bag are published only under an installed type with the recorded fields."""
+"""Bytes of a bag are published only if the installed type has the recorded fields."""
 
 import pytest
 from bag_files import X, mcap

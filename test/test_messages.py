@@ -1,4 +1,4 @@
-"""Decoding of messages, made by hand as plain objects, against answers by construction."""
+"""Decoding of messages, which are plain objects here, with known results."""
 
 import array
 import re

@@ -1,4 +1,4 @@
-"""The node as its user has it: a process of its own, fed over DDS by another, with good frames and with bad ones."""
+"""The node in a separate process, with good and bad frames from another process over DDS."""
 
 import dataclasses
 import os

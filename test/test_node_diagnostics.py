@@ -1,4 +1,4 @@
-"""What /diagnostics says of the matcher at work."""
+"""The content of /diagnostics about the matcher."""
 
 import pytest
 

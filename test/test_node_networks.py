@@ -1,4 +1,4 @@
-"""The node with a network: nothing but `matcher.name` and `matcher.weights` differ."""
+"""The node with a network: only `matcher.name` and `matcher.weights` differ."""
 
 import pytest
 

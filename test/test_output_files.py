@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and one that was not written is an error."""
+"""A file is written completely or not at all, and a file that could not be written is an error."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`loftr_ros play` as a camera driver: bags and folders, over DDS, from a process of its own."""
+"""`loftr_ros play` as a camera driver: bags and folders over DDS, from a separate process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Pictures whose pixels are known, and figures that are there and not blank."""
+"""Plots: pictures with known pixels, and figures that are not blank."""
 
 import subprocess
 import sys

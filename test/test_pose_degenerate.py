@@ -1,4 +1,4 @@
-"""Pure rotation, no motion, and matches that do not determine a motion: the status says so."""
+"""The status for pure rotation, no motion, and matches that do not determine a motion."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pose files are read correctly, or refused with the line; never another error."""
+"""Pose files are read correctly, or refused with the line."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Data sets as they are published: stated numbers, axes, baseline and depth fit the images."""
+"""Published data sets: their numbers, axes, baseline and depth agree with the images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The renderer against answers known by construction: exact pixels, exact depth, two views that agree."""
+"""The renderer on scenes with known results: exact pixels, exact depth, two views that agree."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a program sets before torch is imported; in processes of its own, since it cannot be undone."""
+"""Settings before the import of torch, in separate processes, because they cannot be undone."""
 
 import os
 import subprocess

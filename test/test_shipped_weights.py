@@ -1,4 +1,4 @@
-"""The weights in the package: they are what the table says, small, permissive, and match real structure."""
+"""The shipped weights: entries of the table, and matches of real structure."""
 
 import dataclasses
 import sys

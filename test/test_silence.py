@@ -1,4 +1,4 @@
-"""Why no set of messages comes: each cause is told from the others, and each cure that is named makes right sets."""
+"""Reasons for missing sets of messages: each cause is recognized, and its remedy gives sets."""
 
 import re
 import types

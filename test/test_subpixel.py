@@ -1,4 +1,4 @@
-"""Lucas-Kanade on the points of image 1: right to hundredths, honest about it, and silent where it cannot know."""
+"""Lucas-Kanade refinement of points in image 1: accuracy, sigma, and places without texture."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""SuperGlue against that of transformers with the same random weights, behind the same SuperPoint."""
+"""SuperGlue compared with that of transformers, with the same random weights and SuperPoint."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""SuperPoint against that of transformers with the same random weights."""
+"""SuperPoint compared with that of transformers, with the same random weights."""
 
 from pathlib import Path
 

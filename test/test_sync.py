@@ -1,4 +1,4 @@
-"""Sets of stamped messages, by hand."""
+"""Sets of stamped messages."""
 
 from loftr_ros.sync import StampSync
 

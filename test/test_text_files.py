@@ -1,4 +1,4 @@
-"""Text files are read correctly, or refused with file, line, what was found and what is needed."""
+"""Text files are read correctly, or refused with file, line, found and needed text."""
 
 import json
 

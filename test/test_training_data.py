@@ -1,4 +1,4 @@
-"""The data set of training pairs: which images it uses, its mix of kinds, and that its pairs can be repeated."""
+"""The data set of training pairs: its images, its kinds of pairs, and repeatability."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The training loop in miniature: it learns, goes on where it stopped, and many processes are one."""
+"""The training loop on small networks: learning, resuming, and several processes."""
 
 import contextlib
 import csv

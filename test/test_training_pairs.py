@@ -1,4 +1,4 @@
-"""Pairs of photographs, panoramas and scenes: what image 0 shows at a pixel, image 1 shows at the corresponding one."""
+"""Pairs of photographs, panoramas and scenes show the same at corresponding pixels."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Weights get into the right network, exactly, or are refused with the reason and the remedy."""
+"""Weights are loaded exactly into the right network, or refused with the reason and the remedy."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""Downloads from a server that truncates, stalls and lies: the file is whole and right, or not there."""
+"""Downloads from a server with failures: the file is complete and right, or missing."""
 
 import dataclasses
 import hashlib

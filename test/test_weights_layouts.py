@@ -1,4 +1,4 @@
-"""The layouts of transformers become those of the authors without a change of a number."""
+"""Conversion of the names of transformers to those of the authors, without a change of values."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Winograd convolutions against the definition."""
+"""Winograd convolutions compared with the definition."""
 
 import copy
 

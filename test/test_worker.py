@@ -1,4 +1,4 @@
-"""The worker of a node: every set of messages is counted once, and what happens between sets happens in order."""
+"""The worker of a node: every set of messages is counted once, and changes are made between sets."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Weights of small random networks that match textured images, made in a moment."""
+"""Weights of small random networks that match textured images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warps an image by depth and pose, to check that both fit the images."""
+"""Warping of images by depth and pose, to check that both agree with the images."""
 
 import cv2
 import numpy as np
