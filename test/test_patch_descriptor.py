@@ -67,6 +67,13 @@ def test_the_strips_do_not_show():
     assert (strips.float().norm(dim=-1) - 1).abs().max() < 2e-3
 
 
+def test_rows_are_as_long_as_the_network_says():
+    image = image_tensor(64, 64)
+    with torch.inference_mode():
+        assert (network(length=0.7)(image).float().norm(dim=-1) - 0.7).abs().max() < 2e-3
+        assert (network(length=0.7).dense(image).norm(dim=1) - 1).abs().max() < 1e-5  # for losses and teachers
+
+
 def test_folded_batch_norms_change_nothing():
     made, image = network(), image_tensor(64, 64)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from loftr_ros.config import Config  # noqa: E402
+from loftr_ros.config import Config, override  # noqa: E402
 from loftr_ros.datasets import rendered_drive  # noqa: E402
 from loftr_ros.errors import MissingDependencyError  # noqa: E402
 from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
@@ -27,8 +27,10 @@ FILES = sorted(SHIPPED.glob('*.safetensors'))
 @pytest.fixture(scope='module', params=[path.stem for path in FILES])
 def matcher(request):
     checkpoint = CHECKPOINTS[request.param]
-    name = NETWORKS[checkpoint.matcher].matcher or checkpoint.matcher
-    return create_matcher(dataclasses.replace(Config().matcher, name=name, weights=checkpoint.name))
+    entry = NETWORKS[checkpoint.matcher]
+    name = entry.matcher or checkpoint.matcher
+    settings = {'matcher.name': name, f'matcher.{entry.setting}': checkpoint.name}
+    return create_matcher(override(Config(), settings).matcher)
 
 
 def test_the_default_matcher_is_the_first_shipped_entry():

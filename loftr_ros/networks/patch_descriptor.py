@@ -28,6 +28,8 @@ class PatchDescriptor(nn.Module):
         convolutions: 3x3 convolutions in a stage, 2 for the teacher, 1 for the student.
         descriptor: length C of a descriptor.
         colours: channels of the input, 3 as R2D2 or 1. Images are grey: for 3 they are repeated.
+        length: of the rows of F_0, at most 1. Learned descriptors of different places are at right angles, those of
+            histograms are not. With rows of length 0.7 the ratio test is as strict as with the descriptor by rules.
     """
 
     supervision = 'patch_descriptor'
@@ -38,9 +40,10 @@ class PatchDescriptor(nn.Module):
         convolutions: int = 2,
         descriptor: int = 128,
         colours: int = 3,
+        length: float = 1.0,
     ):
         super().__init__()
-        self.size, self.colours = descriptor, colours
+        self.size, self.colours, self.length = descriptor, colours, length
         self.ops = nn.ModuleList()
         channels, dilation = colours, 1
         for stage, width in enumerate(widths):
@@ -77,7 +80,7 @@ class PatchDescriptor(nn.Module):
         return F.normalize(x.float(), dim=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return F_0 (H, W, C) float16 with rows of length 1 of `image` (1, 1, H, W), grey in [0, 1].
+        """Return F_0 (H, W, C) float16 with rows of length `length` of `image` (1, 1, H, W), grey in [0, 1].
 
         Computed in strips that overlap by the receptive field, so that the result does not depend on them.
         """
@@ -88,7 +91,7 @@ class PatchDescriptor(nn.Module):
             bottom = min(top + rows, height)
             first, last = max(top - self.radius, 0), min(bottom + self.radius, height)
             strip = self.dense(image[:, :, first:last])[0, :, top - first : bottom - first]
-            features[top:bottom] = strip.permute(1, 2, 0)
+            features[top:bottom] = self.length * strip.permute(1, 2, 0)
         return features
 
     @torch.no_grad()

@@ -103,7 +103,7 @@ SUPERGLUE = {
     'sinkhorn_iterations': 100,
 }
 
-PATCH_DESCRIPTOR = {'widths': (32, 64, 128), 'convolutions': 2, 'descriptor': 128, 'colours': 3}
+PATCH_DESCRIPTOR = {'widths': (32, 64, 128), 'convolutions': 2, 'descriptor': 128, 'colours': 3, 'length': 1.0}
 
 R2D2_TERMS = {
     'page': 'https://github.com/naver/r2d2/tree/master/models',
