@@ -11,7 +11,8 @@ import pytest
 
 from loftr_ros import cli
 from loftr_ros.commands import doctor
-from loftr_ros.config import Config, to_yaml
+from loftr_ros.config import Config
+from loftr_ros.parameter_files import to_yaml
 from loftr_ros.rendering import textures
 
 

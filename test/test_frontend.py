@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from loftr_ros.config import Config, override
+from loftr_ros.config import Config
 from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.matchers import Matcher
 from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd
+from loftr_ros.settings import override
 
 REST = 10
 CAMERA = Camera([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]], 320, 240)

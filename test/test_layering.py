@@ -11,7 +11,9 @@ PACKAGE = Path(__file__).parents[1] / 'loftr_ros'
 
 ALLOWED = {
     'errors': set(),
-    'config': {'errors'},
+    'settings': {'errors'},
+    'config': {'settings'},
+    'parameter_files': {'errors', 'config', 'settings'},
     'runtime': set(),
     'datatypes': {'errors'},
     'output_files': {'errors'},
@@ -34,7 +36,7 @@ ALLOWED = {
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry'},
     'training': {
-        *('errors', 'config', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
+        *('errors', 'settings', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
         *('image_files', 'output_files', 'datasets'),
     },
 }

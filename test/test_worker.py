@@ -11,13 +11,14 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
-from loftr_ros.config import Config, override
+from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, FrameSet, Matches
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.matchers import Matcher
 from loftr_ros.ros import worker as module
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.worker import Worker
+from loftr_ros.settings import override
 
 pytestmark = pytest.mark.ros
 

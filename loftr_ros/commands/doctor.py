@@ -31,7 +31,8 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Print the report; return 1 if something that the node needs is missing."""
-    from loftr_ros.config import Config, flatten
+    from loftr_ros.config import Config
+    from loftr_ros.settings import flatten
 
     print(f'python        {platform.python_version()} at {sys.executable}')
     print(f'machine       {platform.machine()}, {os.cpu_count()} cores, {platform.platform()}')

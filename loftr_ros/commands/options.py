@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from loftr_ros import config
+from loftr_ros import parameter_files
 from loftr_ros.config import Config
+from loftr_ros.settings import parse
 
 
 def add_config_arguments(parser) -> None:
@@ -25,5 +26,5 @@ def add_set_argument(parser, example: str) -> None:
 
 def read_config(options) -> Config:
     """Return the defaults with --config, then --set applied."""
-    settings = config.load(options.config) if options.config else Config()
-    return config.parse(settings, options.assignments)
+    config = parameter_files.load(options.config) if options.config else Config()
+    return parse(config, options.assignments)

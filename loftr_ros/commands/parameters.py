@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from loftr_ros.config import Config, to_markdown, to_yaml
+from loftr_ros.config import Config
+from loftr_ros.parameter_files import to_markdown, to_yaml
 
 
 def add_arguments(parser) -> None:

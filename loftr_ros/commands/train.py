@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loftr_ros import config
 from loftr_ros.commands.options import add_set_argument
 from loftr_ros.errors import ConfigError
 from loftr_ros.networks import network_entry
+from loftr_ros.parameter_files import dotted_items, read_yaml
 from loftr_ros.runtime import prepare_process
+from loftr_ros.settings import override, parse
 
 
 def add_arguments(parser) -> None:
@@ -43,7 +44,7 @@ def read(path: Path, assignments: list[str]):
     from loftr_ros.training.settings import TrainingConfig
     from loftr_ros.weights import Checkpoint
 
-    document = config.read_yaml(path)
+    document = read_yaml(path)
     network = document.get('network') if isinstance(document, dict) else None
     if not isinstance(network, dict) or 'matcher' not in network:
         raise ConfigError(f'{path} needs "network:" with "matcher: efficient_loftr" or "matcher: loftr" inside')
@@ -56,8 +57,8 @@ def read(path: Path, assignments: list[str]):
         note=str(document.get('note', '')),
     )
     about = ('name', 'licence', 'note', 'network', 'versions')
-    values = dict(config.dotted_items({name: value for name, value in document.items() if name not in about}))
-    return checkpoint, config.parse(config.override(TrainingConfig(), values), assignments)
+    values = dict(dotted_items({name: value for name, value in document.items() if name not in about}))
+    return checkpoint, parse(override(TrainingConfig(), values), assignments)
 
 
 def _tuples(value):

@@ -23,9 +23,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from loftr_ros.config import NODE_NAME
 from loftr_ros.errors import LoftrRosError
 from loftr_ros.msg import Matches, RelativePose
+from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros.diagnostics import status_name
 
 STARTUP_S = 60.0

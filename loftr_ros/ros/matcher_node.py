@@ -15,14 +15,16 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 
-from loftr_ros.config import NODE_NAME, Config, flatten
+from loftr_ros.config import Config
 from loftr_ros.errors import LoftrRosError
 from loftr_ros.odometry.stamps import JUMP_NS
+from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros import compat, diagnostics, parameters, process
 from loftr_ros.ros.inputs import CameraInputs
 from loftr_ros.ros.outputs import PairOutputs
 from loftr_ros.ros.worker import Worker
 from loftr_ros.runtime import prepare_process
+from loftr_ros.settings import flatten
 
 ROSOUT_WAIT_S = 2.0
 """Longest time that a node that cannot start waits for a subscriber of /rosout."""

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 
-from loftr_ros.config import ROS_OWN, Config, Setting, flatten, override
+from loftr_ros.config import Config
 from loftr_ros.errors import LoftrRosError, did_you_mean
+from loftr_ros.parameter_files import ROS_OWN
+from loftr_ros.settings import Setting, flatten, override
 
 INT64_MAX = 2**63 - 1
 FLOAT64_MAX = 1.7976931348623157e308

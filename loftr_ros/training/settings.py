@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from loftr_ros.config import Checked, setting
+from loftr_ros.settings import Checked, setting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
