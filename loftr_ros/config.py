@@ -16,13 +16,32 @@ class GcmConfig(Checked):
     """Parts and switches of the matcher `gcm` (Generalized Correspondence Matching)."""
 
     backbone: str = setting(
-        'pool', 'source of the feature maps F_1..F_k: pool averages the patch descriptor', choices=('pool',)
+        'pool',
+        'source of the feature maps F_1..F_k: pool averages the patch descriptor and needs no weights; '
+        'efficient_loftr, loftr, or weights of theirs; ARCHITECTURE=FILE of torchvision; timm:NAME; onnx:FILE',
+    )
+    levels: str = setting(
+        '',
+        'strides of the maps to use [px], each dividing the next, such as 2,4,8; of an ONNX file also OUTPUT:STRIDE; '
+        'empty: those of the backbone',
     )
     descriptor: str = setting(
         'gradient',
-        'patch descriptor F_0 at full resolution: gradient needs no weights; or as matcher.weights, a patch descriptor',
+        'patch descriptor F_0 at full resolution: gradient needs no weights; or, as matcher.weights, a learned one; '
+        'none: the finest map of the backbone is used',
     )
     align: bool = setting(True, 'warp image 1 by a homography before refinement (step 1 of the paper)')
+    refinement: str = setting(
+        'widened',
+        'paper: regions of 2 x 2 places in both images, all pixels (III-D); widened: a larger region in image 1, '
+        'one sub-pixel match for each block of 4 x 4 pixels',
+        choices=('widened', 'paper'),
+    )
+    ratios: str = setting(
+        '',
+        'paper: largest ratio of distances at each level as in DFM, the coarsest first, such as 0.95,0.9,0.6; empty: '
+        'only match_threshold, 1 - ratio of the last level',
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from loftr_ros.evaluation.metrics import transfer_errors_px
 from loftr_ros.matchers import create_matcher, match_images
 from loftr_ros.matchers.gcm import find_homography
 from loftr_ros.networks import gcm
+from loftr_ros.networks.backbones import AveragePooling
 
 
 def pyramid_of(image: np.ndarray) -> gcm.Pyramid:
     tensor = torch.from_numpy(image)[None, None].float() / 255
-    return gcm.extract_pyramid(tensor, gcm.GradientDescriptor(), gcm.AveragePooling())
+    return gcm.Pyramid(tensor, gcm.GradientDescriptor(), AveragePooling())
 
 
 def matcher(**settings):
@@ -40,7 +41,7 @@ def rotation_about_the_centre(angle_deg: float, scale: float) -> np.ndarray:
 def test_descriptors_have_length_one_where_there_is_texture_and_less_where_flat():
     image = texture(64, 96)
     image[:, 48:] = 128
-    norm = pyramid_of(image).levels[0].float().norm(dim=1).view(64, 96)
+    norm = pyramid_of(image).levels[0].features.float().norm(dim=1).view(64, 96)
     # A flat patch gets the share norm / (norm + floor) of the length, so texture comes near to one.
     assert norm[:, :24].min() > 0.9 and norm.max() < 1.001
     assert norm[:, 64:].max() < 0.05
@@ -49,7 +50,7 @@ def test_descriptors_have_length_one_where_there_is_texture_and_less_where_flat(
 def test_a_descriptor_does_not_change_with_brightness_and_contrast():
     image = texture(64, 64)
     dimmer = np.round(40 + 0.5 * image).astype(np.uint8)
-    cosine = (pyramid_of(image).levels[0].float() * pyramid_of(dimmer).levels[0].float()).sum(1)
+    cosine = (pyramid_of(image).levels[0].features.float() * pyramid_of(dimmer).levels[0].features.float()).sum(1)
     # The noise floor takes more off the length at half the contrast; an unnormalised one would be at 0.5.
     assert cosine.median() > 0.8
 
@@ -58,7 +59,7 @@ def test_a_descriptor_tells_the_direction_of_a_gradient():
     ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # slope 4 / 255, twice the noise floor
     centre = 32 * 64 + 32
     right, left, down = (
-        pyramid_of(np.ascontiguousarray(i)).levels[0][centre].float() for i in (ramp, ramp[:, ::-1], ramp.T)
+        pyramid_of(np.ascontiguousarray(i)).levels[0].features[centre].float() for i in (ramp, ramp[:, ::-1], ramp.T)
     )
     # Direction 0 holds a gradient along +x, direction 2 of 8 one along +y; the floor leaves 2/3 of the squared length.
     assert right.view(16, 8)[:, 0].square().sum() > 0.6
@@ -68,10 +69,12 @@ def test_a_descriptor_tells_the_direction_of_a_gradient():
 
 def test_levels_are_means_of_blocks():
     pyramid = pyramid_of(texture(16, 24))
-    assert [pyramid.size(level) for level in range(4)] == [(16, 24), (8, 12), (4, 6), (2, 3)]
-    finest = pyramid.levels[0].float().view(16, 24, -1)
+    assert [(level.height, level.width) for level in pyramid.levels] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    finest = pyramid.levels[0].features.float().view(16, 24, -1)
     mean = finest[8:16, 16:24].mean((0, 1))
-    torch.testing.assert_close(pyramid.levels[3][1 * 3 + 2], mean / mean.norm(), atol=1e-3, rtol=0)  # float16 in F_0
+    torch.testing.assert_close(
+        pyramid.levels[3].features[1 * 3 + 2].float(), mean / mean.norm(), atol=1e-3, rtol=0
+    )  # float16 in F_0
 
 
 def test_coarsest_matches_of_an_image_with_itself_are_the_identity():

@@ -20,8 +20,8 @@ from loftr_ros.weights.convert import load_network
 NETWORK = 'patch_descriptor'
 
 
-def create_descriptor(config: MatcherConfig, notes: dict[str, str]) -> nn.Module:
-    """Return the module of `(1, 1, H, W) -> (H, W, C)` that `config.gcm.descriptor` names, on its device.
+def create_descriptor(config: MatcherConfig, notes: dict[str, str]) -> nn.Module | None:
+    """Return the module of `(1, 1, H, W) -> (H, W, C)` that `config.gcm.descriptor` names; None for none.
 
     Raises:
         ConfigError: no descriptor and no weights have that name, or their licence was not accepted.
@@ -29,9 +29,11 @@ def create_descriptor(config: MatcherConfig, notes: dict[str, str]) -> nn.Module
     """
     name = config.gcm.descriptor
     inference = Inference('gcm', config, notes)
+    if name == 'none':
+        return None
     if name in DESCRIPTORS:
         return DESCRIPTORS[name]().to(inference.device).eval()
-    known = [*DESCRIPTORS, *(entry.name for entry in CHECKPOINTS.values() if entry.matcher == NETWORK)]
+    known = ['none', *DESCRIPTORS, *(entry.name for entry in CHECKPOINTS.values() if entry.matcher == NETWORK)]
     if name not in CHECKPOINTS and '=' not in name and not Path(name).suffix:
         raise ConfigError(f'matcher.gcm.descriptor is {name!r}; {did_you_mean(name, known)}, or a file of weights')
     network, _ = load_network(NETWORK, name, config.accept_license)

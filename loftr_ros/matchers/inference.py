@@ -136,6 +136,7 @@ class ImageExtractor:
         name: of the matcher, for messages.
         multiple: of both sides of the prepared images [px].
         compute: returns the features of a prepared image.
+        grey: whether prepared images are grey; otherwise they have three channels.
     """
 
     def __init__(
@@ -145,15 +146,16 @@ class ImageExtractor:
         notes: dict[str, str],
         multiple: int,
         compute: Callable[[PreparedImage], Any],
+        grey: bool = True,
     ):
         self.name, self.notes = name, notes
         self.resize_max = config.resize_max
-        self._multiple, self._compute = multiple, compute
+        self._multiple, self._compute, self._grey = multiple, compute, grey
 
     def extract(self, image: np.ndarray) -> ImageFeatures:
         """Return the features of `image`, uint8 (H, W) or (H, W, 3) blue first, any size."""
         while True:
-            prepared = prepare(image, resize_max=self.resize_max, multiple=self._multiple)
+            prepared = prepare(image, resize_max=self.resize_max, multiple=self._multiple, grey=self._grey)
             features = self._attempt(lambda prepared=prepared: self._compute(prepared), prepared)
             if features is not None:
                 return ImageFeatures(prepared, features)
