@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from loftr_ros.errors import ConfigError, InputError, TrainingError
+from loftr_ros.training import loading
 from loftr_ros.training.batch import Pair, collate
 from loftr_ros.training.data import PairDataset
 from loftr_ros.training.homography import homography_points, sample_view
@@ -212,6 +213,17 @@ def test_a_worker_that_dies_at_any_time_ends_the_run_with_a_message():
         os.kill(worker.pid, signal.SIGKILL)
         time.sleep(20)  # a step of the training; the signal of the worker's death interrupts it
         pytest.fail('nothing interrupted the step')
+
+
+@pytest.mark.parametrize('error', [ConnectionResetError(104, 'reset by peer'), EOFError(), FileNotFoundError(2, 'gone')])
+def test_a_worker_that_dies_while_it_sends_a_batch_ends_the_run_with_a_message(error, monkeypatch):
+    def dying(*_, **__):
+        yield from ()
+        raise error
+
+    monkeypatch.setattr(loading, 'DataLoader', dying)
+    with pytest.raises(TrainingError, match='a data worker ended by itself'):
+        next(load(Batches(Shifts(), 0, 2, 2, 100), 0, False))
 
 
 def test_rows_of_the_log_after_the_checkpoint_are_written_once(tmp_path):

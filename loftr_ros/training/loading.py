@@ -75,7 +75,7 @@ def load(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
     )
     iterator = iter(loader)
     try:
-        while (loaded := next(iterator, None)) is not None:
+        while (loaded := _receive(iterator)) is not None:
             if loaded.failure:
                 raise TrainingError(f'a training pair could not be made: {loaded.failure}')
             yield loaded
@@ -94,10 +94,23 @@ def worker_death_as_error() -> Iterator[None]:
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error):
             raise
-        raise TrainingError(
-            f'a data worker ended by itself ({str(error).splitlines()[0]}); often memory was full: lower '
-            'data.workers or the size of the images; the same command continues from the last checkpoint'
-        ) from error
+        raise _worker_death(error) from error
+
+
+def _receive(iterator) -> Loaded | None:
+    try:
+        return next(iterator, None)
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        # The memory of a batch comes over a socket of its worker, which can die between the two.
+        raise _worker_death(error) from error
+
+
+def _worker_death(error: Exception) -> TrainingError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return TrainingError(
+        f'a data worker ended by itself ({reason}); often memory was full: lower data.workers or the size of the '
+        'images; the same command continues from the last checkpoint'
+    )
 
 
 def _end_workers(iterator) -> None:
