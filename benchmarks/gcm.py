@@ -26,12 +26,13 @@ from accuracy import vga_pair
 from accuracy_sets import SETS
 from tqdm import tqdm
 
-from loftr_ros.config import Config, override
+from loftr_ros.config import Config
 from loftr_ros.datatypes import Matches
 from loftr_ros.evaluation.compared import RATIO, create_compared
 from loftr_ros.evaluation.metrics import mean_matching_accuracy, transfer_errors_px
 from loftr_ros.matchers import Matcher, create_matcher, match_images
 from loftr_ros.runtime import prepare_process
+from loftr_ros.settings import override
 
 LIMITS_PX = (1, 3, 5)
 RATIOS = (0.95, 0.60)
@@ -39,7 +40,12 @@ RATIOS = (0.95, 0.60)
 
 REPEATS = 5
 
-BACKBONES = {'pooled': {'gcm.backbone': 'pool'}}
+BACKBONES = {
+    'pooled': {'gcm.backbone': 'pool'},
+    "pooled, the paper's refinement": {'gcm.backbone': 'pool', 'gcm.refinement': 'paper'},
+    'RepVGG of `default`': {'gcm.backbone': 'efficient_loftr'},
+    "RepVGG of `default`, the paper's refinement": {'gcm.backbone': 'efficient_loftr', 'gcm.refinement': 'paper'},
+}
 """By the name in the table, settings of MatcherConfig."""
 
 PAPER = (
@@ -81,14 +87,18 @@ class Row:
         return (RATIO,) if self.settings is None else RATIOS
 
 
-def all_rows(teacher: str, student: str) -> list[Row]:
-    """Return SIFT, then each backbone with each descriptor that there is."""
+def all_rows(teacher: str, student: str, squeezenet: str) -> list[Row]:
+    """Return SIFT, then each backbone with each descriptor that there is; last DFM's way with the same network."""
+    backbones = dict(BACKBONES)
+    if squeezenet:
+        backbones['SqueezeNet'] = {'gcm.backbone': f'squeezenet1_1={squeezenet}'}
+        backbones["SqueezeNet, the paper's refinement"] = {**backbones['SqueezeNet'], 'gcm.refinement': 'paper'}
     descriptors = {'hand-written': 'gradient', 'teacher': teacher, 'student': student}
     return [
         Row('SIFT', f'ratio {RATIO}', None),
         *(
             Row(backbone, descriptor, {**settings, 'gcm.descriptor': weights})
-            for backbone, settings in BACKBONES.items()
+            for backbone, settings in backbones.items()
             for descriptor, weights in descriptors.items()
             if weights
         ),
@@ -200,6 +210,7 @@ def main() -> None:
         '--teacher', default='', metavar='WEIGHTS', help='as matcher.gcm.descriptor; none: no such rows'
     )
     parser.add_argument('--student', default='', metavar='WEIGHTS', help='the same for the student')
+    parser.add_argument('--squeezenet', default='', metavar='FILE', help="SqueezeNet 1.1 in torchvision's layout")
     parser.add_argument('--rows', nargs='+', metavar='TEXT', help='only rows whose name has one of these; only print')
     parser.add_argument('--cost-of', help=argparse.SUPPRESS)  # the child process that measures time and memory
     options = parser.parse_args()
@@ -207,7 +218,7 @@ def main() -> None:
     if options.cost_of:
         print(*cost(Row(*json.loads(options.cost_of)), options.data))
         return
-    rows = all_rows(options.teacher, options.student)
+    rows = all_rows(options.teacher, options.student, options.squeezenet)
     if options.rows:
         rows = [row for row in rows if any(text in row.name for text in options.rows)]
     load = os.getloadavg()[0]

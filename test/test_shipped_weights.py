@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from loftr_ros.config import Config, override  # noqa: E402
+from loftr_ros.config import Config  # noqa: E402
 from loftr_ros.datasets import rendered_drive  # noqa: E402
 from loftr_ros.errors import MissingDependencyError  # noqa: E402
 from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
@@ -17,6 +17,7 @@ from loftr_ros.matchers import create_matcher, match_images  # noqa: E402
 from loftr_ros.networks import NETWORKS  # noqa: E402
 from loftr_ros.pose import estimate_relative_pose  # noqa: E402
 from loftr_ros.rendering import textures  # noqa: E402
+from loftr_ros.settings import override  # noqa: E402
 from loftr_ros.weights import CHECKPOINTS, find, load_state  # noqa: E402
 from loftr_ros.weights.locate import SHIPPED, sha256_of  # noqa: E402
 from loftr_ros.weights.metadata import read_metadata  # noqa: E402
