@@ -215,7 +215,7 @@ def test_a_worker_that_dies_at_any_time_ends_the_run_with_a_message():
         pytest.fail('nothing interrupted the step')
 
 
-@pytest.mark.parametrize('error', [ConnectionResetError(104, 'reset by peer'), EOFError(), FileNotFoundError(2, 'gone')])
+@pytest.mark.parametrize('error', [ConnectionResetError(104, 'reset'), EOFError(), FileNotFoundError(2, 'gone')])
 def test_a_worker_that_dies_while_it_sends_a_batch_ends_the_run_with_a_message(error, monkeypatch):
     def dying(*_, **__):
         yield from ()
