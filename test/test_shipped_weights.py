@@ -75,7 +75,7 @@ def test_a_turned_and_scaled_plane_is_matched_within_pixels(matcher):
 
 def test_unrelated_images_give_few_matches(matcher):
     noise = [np.random.default_rng(seed).integers(0, 255, (240, 320), dtype=np.uint8) for seed in (0, 1)]
-    assert len(match_images(matcher, *noise)) < 30
+    assert len(match_images(matcher, *noise)) < 50  # of 1200 cells, 76800 pixels
 
 
 def test_a_rendered_drive_gives_its_motion(matcher):

@@ -215,6 +215,13 @@ _ENTRIES = (
         '0.26 M parameters, for the keypoints of superpoint_small',
         detector='superpoint_small',
     ),
+    _shipped(
+        'patch_descriptor_small',
+        'patch_descriptor',
+        {'widths': (16, 24, 32), 'convolutions': 1, 'descriptor': 64, 'colours': 1, 'length': 0.7},
+        '2e7101a6a37e188905729116b0eb042f308520b2451a275bbf37c33666c56e5d',
+        '27 k parameters, patch descriptor for gcm',
+    ),
     Checkpoint(
         name='outdoor_ds',
         matcher='loftr',
