@@ -45,8 +45,17 @@ BACKBONES = {
     "pooled, the paper's refinement": {'gcm.backbone': 'pool', 'gcm.refinement': 'paper'},
     'RepVGG of `default`': {'gcm.backbone': 'efficient_loftr'},
     "RepVGG of `default`, the paper's refinement": {'gcm.backbone': 'efficient_loftr', 'gcm.refinement': 'paper'},
-}
+    "RepVGG of `default`, the paper's refinement from 8 to 1": {
+        'gcm.backbone': 'efficient_loftr', 'gcm.refinement': 'paper', 'gcm.levels': '8',
+    },
+}  # fmt: skip
 """By the name in the table, settings of MatcherConfig."""
+
+DFM = {
+    'gcm.backbone': 'efficient_loftr', 'gcm.refinement': 'paper', 'gcm.descriptor': 'none', 'gcm.align': True,
+    'gcm.ratios': '0.95,0.9,0.9',
+}  # fmt: skip
+"""As DFM, but with the network of `default` in place of VGG-19, whose weights cannot be shipped."""
 
 PAPER = (
     ('SIFT, nearest neighbours', '', (0.35, 0.50, 0.54), '0.4K'),
@@ -102,6 +111,7 @@ def all_rows(teacher: str, student: str, squeezenet: str) -> list[Row]:
             for descriptor, weights in descriptors.items()
             if weights
         ),
+        Row("DFM's refinement with the RepVGG of `default`", 'none', DFM),
     ]
 
 

@@ -16,9 +16,9 @@ class GcmConfig(Checked):
     """Parts and switches of the matcher `gcm` (Generalized Correspondence Matching)."""
 
     backbone: str = setting(
-        'pool',
-        'source of the feature maps F_1..F_k: pool averages the patch descriptor and needs no weights; '
-        'efficient_loftr, loftr, or weights of theirs; ARCHITECTURE=FILE of torchvision; timm:NAME; onnx:FILE',
+        'efficient_loftr',
+        'source of the feature maps F_1..F_k: efficient_loftr, loftr, or weights of theirs; pool averages the patch '
+        'descriptor; ARCHITECTURE=FILE of torchvision; timm:NAME; onnx:FILE',
     )
     levels: str = setting(
         '',
@@ -26,8 +26,8 @@ class GcmConfig(Checked):
         'empty: those of the backbone',
     )
     descriptor: str = setting(
-        'gradient',
-        'patch descriptor F_0 at full resolution: gradient needs no weights; or, as matcher.weights, a learned one; '
+        'patch_descriptor_small',
+        'patch descriptor F_0 at full resolution: weights of one, as in matcher.weights; gradient is hand-written; '
         'none: the finest map of the backbone is used',
     )
     align: bool = setting(True, 'warp image 1 by a homography before refinement (step 1 of the paper)')

@@ -20,9 +20,10 @@ def pyramid_of(image: np.ndarray) -> gcm.Pyramid:
     return gcm.Pyramid(tensor, gcm.GradientDescriptor(), AveragePooling())
 
 
-def matcher(**settings):
+def matcher(device='cpu', **settings):
     align = settings.pop('align', True)
-    return create_matcher(MatcherConfig(name='gcm', device='cpu', gcm=GcmConfig(align=align), **settings))
+    parts = GcmConfig(align=align, backbone='pool', descriptor='gradient')
+    return create_matcher(MatcherConfig(name='gcm', device=device, gcm=parts, **settings))
 
 
 def warped_pair(homography: np.ndarray, height: int = 240, width: int = 320):
@@ -175,10 +176,7 @@ def test_the_part_of_image_0_that_image_1_does_not_show_gets_no_matches():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_a_gpu_finds_what_the_processor_finds():
     image0, image1 = warped_pair(rotation_about_the_centre(5, 1.1))
-    on_cpu, on_gpu = (
-        match_images(create_matcher(MatcherConfig(name='gcm', device=device, max_matches=0)), image0, image1)
-        for device in ('cpu', 'cuda')
-    )
+    on_cpu, on_gpu = (match_images(matcher(device=device, max_matches=0), image0, image1) for device in ('cpu', 'cuda'))
     common, at_cpu, at_gpu = np.intersect1d(on_cpu.point_id0, on_gpu.point_id0, return_indices=True)
     # Sums in another order decide near ties otherwise, and a slightly other homography moves the resampling.
     assert len(common) > 0.95 * len(on_cpu)

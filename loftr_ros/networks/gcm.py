@@ -174,6 +174,12 @@ def _open(pyramid0: Pyramid, pyramid1: Pyramid, level: int, parents: Cells) -> t
     """Return the mutual nearest children of matched cells, and 1 - d1 / d2 of each within the children."""
     parts = []
     for child0, child1, similarity, uniqueness in compare_children(pyramid0, pyramid1, level, parents, margin=0):
+        # Rows of F_0 are shorter than 1, for the ratio test of the widened refinement.
+        length0, length1 = (
+            torch.linalg.vector_norm(pyramid.levels[level].features[child].float(), dim=2).clamp(min=1e-3)
+            for pyramid, child in ((pyramid0, child0), (pyramid1, child1))
+        )
+        similarity = similarity / (length0[:, :, None] * length1[:, None])
         two1, best1 = similarity.topk(2, dim=2)  # (M, n, 2)
         two0, best0 = similarity.topk(2, dim=1)  # (M, 2, n)
         best1, best0 = best1[:, :, 0], best0[:, 0]  # (M, n)

@@ -12,6 +12,12 @@ _MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
 _DEVIATION = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
 """Mean and deviation of the images of ImageNet by number of channels; for one channel (grey), the mean over colours."""
 
+FLAT = 2.5 / 255
+"""Difference of grey values, of rounding and compression, that is not texture."""
+
+TEXTURE_RADIUS = 8
+"""Of the square in which a place needs texture [px]."""
+
 _STRIP_PIXELS = 1 << 15
 """Number of pixels that are described at once; more need more memory and save no time on a CPU."""
 
@@ -55,10 +61,10 @@ class PatchDescriptor(nn.Module):
         for _ in range(2):
             self._add(channels, channels, 2, dilation, relu=False)
             dilation *= 2
-        self.ops.append(_conv(channels, descriptor, 2, dilation))
+        self.ops.append(_Conv(channels, descriptor, 2, dilation))
 
     def _add(self, inputs: int, outputs: int, kernel: int, dilation: int, relu: bool) -> None:
-        self.ops.extend([_conv(inputs, outputs, kernel, dilation), nn.BatchNorm2d(outputs, affine=False)])
+        self.ops.extend([_Conv(inputs, outputs, kernel, dilation), nn.BatchNorm2d(outputs, affine=False)])
         if relu:
             self.ops.append(nn.ReLU(inplace=True))
 
@@ -82,7 +88,8 @@ class PatchDescriptor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return F_0 (H, W, C) float16 with rows of length `length` of `image` (1, 1, H, W), grey in [0, 1].
 
-        Computed in strips that overlap by the receptive field, so that the result does not depend on them.
+        Computed in strips that overlap by the receptive field, so that the result does not depend on them. Rows of
+        places without texture are 0: they would only describe the padding around the image.
         """
         height, width = image.shape[-2:]
         features = torch.empty(height, width, self.size, dtype=torch.float16, device=image.device)
@@ -92,7 +99,7 @@ class PatchDescriptor(nn.Module):
             first, last = max(top - self.radius, 0), min(bottom + self.radius, height)
             strip = self.dense(image[:, :, first:last])[0, :, top - first : bottom - first]
             features[top:bottom] = self.length * strip.permute(1, 2, 0)
-        return features
+        return features.mul_(_has_texture(image)[..., None])
 
     @torch.no_grad()
     def prepare_for_inference(
@@ -114,6 +121,21 @@ class PatchDescriptor(nn.Module):
         return self.to(device, dtype, memory_format=torch.channels_last)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, dilation: int) -> nn.Conv2d:
-    """Return a convolution that keeps the size of the image."""
-    return nn.Conv2d(inputs, outputs, kernel, padding=(kernel - 1) * dilation // 2, dilation=dilation)
+def _has_texture(image: Tensor) -> Tensor:
+    """Return (H, W) bool, whether grey values around each pixel of (1, 1, H, W) differ by more than FLAT."""
+    side = 2 * TEXTURE_RADIUS + 1
+    most, least = (sign * F.max_pool2d(sign * image, side, 1, TEXTURE_RADIUS) for sign in (1, -1))
+    return (most - least)[0, 0] > FLAT
+
+
+class _Conv(nn.Conv2d):
+    """A convolution that keeps the size of the image, also of one that is lower than its padding."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int):
+        super().__init__(inputs, outputs, kernel, padding=(kernel - 1) * dilation // 2, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        # In bfloat16 on a CPU, torch 2.13 crashes if all taps of a row are in the padding.
+        missing = max(0, self.padding[0] + 1 - height)
+        return super().forward(F.pad(x, (0, 0, 0, missing)))[:, :, :height]
