@@ -109,7 +109,9 @@ class MatcherConfig(Checked):
         1024, 'longer side to which a larger image is reduced [px]; 0: never reduced', minimum=0, maximum=16384
     )
     match_threshold: float = setting(0.2, 'matches with a lower confidence are dropped', minimum=0, maximum=1)
-    max_matches: int = setting(2048, 'keep at most this number of matches, the most confident; 0: all', minimum=0)
+    max_matches: int = setting(
+        1000, 'keep at most this number of matches, the most confident of each part of image 0; 0: all', minimum=0
+    )
     subpixel: str = setting(
         'lucas_kanade',
         'refinement of the points of image 1 after matching: lucas_kanade compares the grey values around both points '

@@ -56,7 +56,7 @@ def test_match_writes_a_table_and_a_picture(images, tmp_path):
 
 
 def test_match_reads_a_parameter_file_and_set_wins(images, tmp_path, capsys):
-    (tmp_path / 'c.yaml').write_text(to_yaml(Config()).replace('max_matches: 2048', 'max_matches: 7'))
+    (tmp_path / 'c.yaml').write_text(to_yaml(Config()).replace('max_matches: 1000', 'max_matches: 7'))
     assert cli.main(['match', *map(str, images), '--config', str(tmp_path / 'c.yaml')]) == 0
     assert capsys.readouterr().out.startswith('7 matches')
     arguments = ['--config', str(tmp_path / 'c.yaml'), '--set', 'matcher.max_matches=5', 'matcher.gcm.align=false']

@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
+from loftr_ros.networks import coarse_cells as cells  # noqa: E402
 from loftr_ros.networks import coarse_matching as cm  # noqa: E402
 from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_  # noqa: E402
 from loftr_ros.networks.sinkhorn import log_optimal_transport  # noqa: E402
@@ -158,15 +159,15 @@ def test_the_dense_log_confidence_carries_a_gradient_and_matches_the_stream():
 
 
 def test_border_cells_are_counted_from_the_edge_of_the_image():
-    free = cm.away_from_border(1, 6, 7, 2, None).reshape(6, 7)
+    free = cells.away_from_border(1, 6, 7, 2, None).reshape(6, 7)
     assert free.nonzero().tolist() == [[y, x] for y in (2, 3) for x in (2, 3, 4)]
-    assert cm.away_from_border(2, 6, 7, 0, None).all()
+    assert cells.away_from_border(2, 6, 7, 0, None).all()
 
 
 def test_border_cells_are_counted_from_the_edge_of_the_padding():
     mask = torch.zeros(1, 6, 7, dtype=torch.bool)
     mask[:, :4, :5] = True
-    free = cm.away_from_border(1, 6, 7, 1, mask).reshape(6, 7)
+    free = cells.away_from_border(1, 6, 7, 1, mask).reshape(6, 7)
     assert free.nonzero().tolist() == [[y, x] for y in (1, 2) for x in (1, 2, 3)]
 
 
@@ -237,11 +238,58 @@ def test_both_ways_to_sum_give_the_same_matches(temperature):
     assert (mutual & valid[:, :, None] & valid[:, None]).sum() == len(found.cell0)
 
 
-def test_the_most_confident_of_each_pair_keep_their_order():
-    pair, cell = torch.tensor([0, 0, 0, 1, 1, 2]), torch.arange(6)
-    matches = cm.CoarseMatches(pair, cell, cell + 10, torch.tensor([0.3, 0.9, 0.3, 0.1, 0.8, 0.2]))
-    assert cm.most_confident(matches, 2).cell0.tolist() == [0, 1, 3, 4, 5]  # of equals the first
-    one = cm.most_confident(matches, 1)
-    assert (one.batch_index.tolist(), one.cell0.tolist(), one.cell1.tolist()) == ([0, 1, 2], [1, 4, 5], [11, 14, 15])
-    assert cm.most_confident(matches, 0) is matches
-    assert len(cm.most_confident(cm.CoarseMatches(*(field[:0] for field in matches)), 3).cell0) == 0
+def test_matches_are_chosen_evenly_from_each_pair_and_keep_their_order():
+    pair, cell = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 1, 30, 0, 30, 0])  # 20 cells wide: tiles of 2 x 2
+    matches = cells.CoarseMatches(pair, cell, cell + 10, torch.tensor([0.8, 0.9, 0.3, 0.1, 0.8, 0.2]))
+    two = cells.choose_evenly(matches, 2, 20)
+    assert (two.batch_index.tolist(), two.cell0.tolist()) == ([0, 0, 1, 1, 2], [1, 30, 0, 30, 0])
+    one = cells.choose_evenly(matches, 1, 20)
+    assert (one.batch_index.tolist(), one.cell0.tolist(), one.cell1.tolist()) == ([0, 1, 2], [1, 30, 0], [11, 40, 10])
+    assert cells.choose_evenly(matches, 0, 20) is matches
+    assert len(cells.choose_evenly(cells.CoarseMatches(*(field[:0] for field in matches)), 3, 20).cell0) == 0
+
+
+@pytest.mark.parametrize('temperature', [0.3, 0.001], ids=['small', 'large'])
+def test_all_parts_of_rows_together_give_the_matches_of_the_whole(temperature):
+    f0, f1, _ = features()
+    valid0, valid1 = random_masks()
+    similarity = cm.Similarity(f0, f1, temperature, valid0, valid1, block_elements=2 * 29 * 4)
+    parts = torch.randperm(37, generator=torch.Generator().manual_seed(0)).split(10)
+    whole = cm.match_dual_softmax(similarity, 0.1)
+    found = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=1000)
+    assert len(whole.cell0) > 10
+    for field, wanted in zip(found, whole, strict=True):
+        # Similarities of some hundreds in float32 leave this error in a confidence.
+        torch.testing.assert_close(field, wanted, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_rows_that_are_not_searched_compete_for_the_columns(masked):
+    f0, f1, _ = features()
+    similarity = cm.Similarity(f0, f1, 0.3, *(random_masks() if masked else (None, None)))
+    parts = torch.arange(37).split(10)
+    whole = cm.match_dual_softmax(similarity, 0.1)
+    found = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=2)
+    assert len(found.cell0) > 2 and found.cell0.max() < 10
+    # These features have no cell whose rival has the larger similarity and the smaller P.
+    first = whole.cell0 < 10
+    for field, wanted in zip(found, whole, strict=True):
+        torch.testing.assert_close(field, wanted[first])
+
+
+def test_rows_are_searched_until_there_are_enough_matches():
+    f0, f1, _ = features()
+    similarity = cm.Similarity(f0, f1, 0.3)
+    parts = torch.arange(37).split(10)
+    least = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=1).batch_index.bincount().min().item()
+    found = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=least + 1)
+    assert 10 <= found.cell0.max() < 20
+
+
+def test_parts_of_rows_are_every_cell_once_and_each_is_spread_over_the_image():
+    parts = cells.parts_of_rows(6, 8, 10, torch.device('cpu'))
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(48))
+    assert [len(part) for part in parts] == [12] * 4 and parts[1][:4].tolist() == [9, 11, 13, 15]
+    assert cells.parts_of_rows(6, 8, 0, torch.device('cpu')) == []
+    assert cells.parts_of_rows(6, 8, 25, torch.device('cpu')) == []
+    assert cells.parts_of_rows(6, 8, 10, torch.device('cuda')) == []

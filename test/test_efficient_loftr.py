@@ -15,7 +15,7 @@ from loftr_ros.networks.efficient_loftr import (
     EfficientLoftrFeatures,
 )
 from loftr_ros.networks.repvgg import RepVGGBlock, StageMaps
-from loftr_ros.networks.two_stage_refinement import FineFusion, TwoStageRefinement, Windows
+from loftr_ros.networks.two_stage_refinement import FineFusion, TwoStageRefinement, Windows, full_windows
 
 SUBPIXEL = 4
 
@@ -210,21 +210,20 @@ def test_rotary_positions_of_an_image_twice_the_trained_size_are_squeezed_by_two
 
 
 def test_windows_are_cut_out_of_the_upsampled_map():
-    fusion = FineFusion((4, 8, 16), window=8)
     fused = torch.randn(2, 4, 12, 16)
     batch, cell = torch.arange(2).repeat_interleave(12), torch.arange(12).repeat(2)
     full = F.interpolate(fused, scale_factor=2.0, mode='bilinear', align_corners=False)
     for margin in (0, 1):
         side = 8 + 2 * margin
         expected = F.unfold(full, side, stride=8, padding=margin).view(2, 4, side * side, 12).permute(0, 3, 2, 1)
-        torch.testing.assert_close(fusion.windows(fused, batch, cell, margin), expected.flatten(0, 1))
+        torch.testing.assert_close(full_windows(fused, 8, batch, cell, margin), expected.flatten(0, 1))
 
 
 @pytest.mark.parametrize('dense_above', [-1.0, 0.5, 2.0])
 def test_fusion_around_cells_equals_fusion_everywhere(monkeypatch, dense_above):
     monkeypatch.setattr(two_stage_refinement, 'DENSE_ABOVE', dense_above)
     monkeypatch.setattr(two_stage_refinement, 'NARROW', 0)
-    fusion = randomize_batch_norms(FineFusion((8, 16, 24), window=8))
+    fusion = randomize_batch_norms(FineFusion((8, 16, 24)))
     coarse = torch.randn(2, 24, 8, 12)
     pyramid = StageMaps(torch.randn(2, 8, 32, 48), torch.randn(2, 16, 16, 24), None)
     batch = torch.tensor([0, 0, 0, 0, 0, 1, 1])
@@ -234,8 +233,8 @@ def test_fusion_around_cells_equals_fusion_everywhere(monkeypatch, dense_above):
         around = fusion.around_cells(coarse, pyramid, batch, cell)
         for margin in (0, 1):
             torch.testing.assert_close(
-                fusion.windows(around, batch, cell, margin),
-                fusion.windows(everywhere, batch, cell, margin),
+                full_windows(around, 8, batch, cell, margin),
+                full_windows(everywhere, 8, batch, cell, margin),
                 rtol=1e-5,  # sums in another order
                 atol=1e-5,
             )

@@ -22,6 +22,7 @@ def pyramid_of(image: np.ndarray) -> gcm.Pyramid:
 
 def matcher(device='cpu', **settings):
     align = settings.pop('align', True)
+    settings = {'max_matches': 2048, **settings}
     parts = GcmConfig(align=align, backbone='pool', descriptor='gradient')
     return create_matcher(MatcherConfig(name='gcm', device=device, gcm=parts, **settings))
 

@@ -11,6 +11,9 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.image import PreparedImage
 
+TILES = 10
+"""Along the width of image 0; matches in excess of `max_matches` are left out evenly."""
+
 MIN_SIGMA_PX = 0.01
 """A heat map with all its weight in one pixel has deviation 0, and filters divide by the deviation."""
 
@@ -51,13 +54,16 @@ class PreparedMatches:
     def to_original(self, features0: ImageFeatures, features1: ImageFeatures, config: MatcherConfig) -> Matches:
         """Return the matches in original pixels, most confident first.
 
-        Matches outside the images, not finite, below `match_threshold` or in excess of `max_matches` are left out.
+        Matches outside the images, not finite or below `match_threshold` are left out. `max_matches` are kept: the
+        most confident, but at first no more of a tile of image 0 than twice its share.
         """
         image0, image1 = features0.image, features1.image
         keep = _is_inside(self.points0, image0) & _is_inside(self.points1, image1)
         keep &= self.confidence >= self.confidence.dtype.type(config.match_threshold)
         keep = np.flatnonzero(keep)
-        keep = keep[np.argsort(-self.confidence[keep], kind='stable')][: config.max_matches or None]
+        keep = keep[np.argsort(-self.confidence[keep], kind='stable')]
+        if config.max_matches:
+            keep = keep[_evenly(self.points0[keep], image0.width, config.max_matches)]
         if self.sigma_px is None:
             sigma_px = np.full(len(keep), np.nan)
         else:
@@ -71,6 +77,19 @@ class PreparedMatches:
             self.log10_dependence,
             from_images=True,
         )
+
+
+def _evenly(points: np.ndarray, width: int, count: int) -> np.ndarray:
+    """Return the indices, in order, of `count` points (N, 2), which are in order of confidence.
+
+    As networks/coarse_cells.choose_evenly.
+    """
+    _, tile = np.unique(points // (width / TILES), axis=0, return_inverse=True)
+    order = np.argsort(tile, kind='stable')
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
+    turn = rank // -(-2 * count // TILES**2)
+    return np.sort(np.argsort(turn, kind='stable')[:count])
 
 
 def _is_inside(points: np.ndarray, image: PreparedImage) -> np.ndarray:

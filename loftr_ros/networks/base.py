@@ -53,7 +53,8 @@ class MatchingNetwork(nn.Module):
         Args:
             threshold: only matches with a larger confidence are returned.
             border: number of coarse cells along each side of both images that are not matched.
-            max_matches: largest number of matches of a pair; only the most confident are refined and returned. 0 = all.
+            max_matches: largest number of matches of a pair, spread over image 0; only they are refined and returned.
+                Where image 0 has many more cells, on a CPU not all of them are compared. 0 = all.
         """
         raise NotImplementedError
 

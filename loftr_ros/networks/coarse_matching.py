@@ -7,14 +7,15 @@ Similarities are float32 for features of any type: a confidence is the exponenti
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loftr_ros.networks.coarse_cells import CoarseMatches
 from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_
 from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
 
@@ -26,15 +27,6 @@ SPARSE_THRESHOLD = 0.02
 
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
 """Similarities in a block: 4 MiB fit into the cache of a CPU; a GPU is faster with fewer, larger blocks."""
-
-
-class CoarseMatches(NamedTuple):
-    """Row i of every tensor is one match; sorted by batch_index, then by cell0."""
-
-    batch_index: Tensor  # (M,) int64, which pair of the batch
-    cell0: Tensor  # (M,) int64, row-major cell of image 0
-    cell1: Tensor  # (M,) int64, row-major cell of image 1
-    confidence: Tensor  # (M,) float32
 
 
 class CoarseMatching(nn.Module):
@@ -52,11 +44,17 @@ class CoarseMatching(nn.Module):
         if match_type == 'optimal_transport':
             self.bin_score = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, tokens0, tokens1, mask0, mask1, threshold, eligible0, eligible1) -> CoarseMatches:
-        """Return the matches of (B, L, C) with (B, S, C); masks and eligible cells are (B, L) and (B, S) bool."""
+    def forward(
+        self, tokens0, tokens1, mask0, mask1, threshold, eligible0, eligible1, parts=(), enough=0
+    ) -> CoarseMatches:
+        """Return the matches of (B, L, C) with (B, S, C); masks and eligible cells are (B, L) and (B, S) bool.
+
+        Args:
+            parts, enough: see match_dual_softmax; optimal transport searches all rows.
+        """
         similarity = self._similarity(tokens0, tokens1, mask0, mask1)
         if self.match_type == 'dual_softmax':
-            return match_dual_softmax(similarity, threshold, eligible0, eligible1)
+            return match_dual_softmax(similarity, threshold, eligible0, eligible1, parts, enough)
         return match_optimal_transport(
             similarity, self.bin_score, self.sinkhorn_iterations, threshold, eligible0, eligible1,
             self.dustbin_prefilter,
@@ -96,6 +94,13 @@ class Similarity:
             block_elements = CPU_BLOCK if features0.device.type == 'cpu' else GPU_BLOCK
         self.block_rows = max(1, block_elements // max(1, self.batch * self.columns))
 
+    def of_rows(self, rows: Tensor) -> Similarity:
+        """Return the similarities of some rows (R,) int64 only."""
+        some = copy.copy(self)
+        some.features0, some.rows = self.features0[:, rows], len(rows)
+        some.valid0 = None if self.valid0 is None else self.valid0[:, rows]
+        return some
+
     def new_full(self, shape, value) -> Tensor:
         return self.features0.new_full(shape, value)
 
@@ -134,39 +139,106 @@ class RunningLogSumExp:
 
 
 @torch.no_grad()
-def match_dual_softmax(similarity: Similarity, threshold: float, eligible0=None, eligible1=None) -> CoarseMatches:
+def match_dual_softmax(
+    similarity: Similarity,
+    threshold: float,
+    eligible0: Tensor | None = None,
+    eligible1: Tensor | None = None,
+    parts: Sequence[Tensor] = (),
+    enough: int = 0,
+) -> CoarseMatches:
     """Return mutual nearest neighbours in P(i, j) = soft-max of row i at j * soft-max of column j at i.
 
     Args:
         threshold: a match has P > threshold.
         eligible0, eligible1: (B, L) and (B, S) bool, cells that may be matched (`away_from_border`). The other cells
             still compete as neighbours.
+        parts: rows (R,) int64 of each part; together all rows. Parts are searched until every pair has `enough`
+            matches. The rows that are left are only compared with the columns of these matches, where they compete by
+            their similarity; confidences are those of all rows. Empty: all rows are searched.
     """
-    sparse = threshold >= SPARSE_THRESHOLD
-    log_rows = similarity.new_full((similarity.batch, similarity.rows), 0.0)
-    sums = ColumnSums()
-    small = sparse and similarity.is_small()  # the sum of a masked row is 0: it is not a candidate
-    found = []
-    for rows, block in similarity.blocks():
-        reference, total = exponentiate_rows_(block, small)
-        log_rows[:, rows] = reference + total.log()
-        sums.add(reference, block)
-        if sparse:  # P is at most the soft-max of the row: no other entry can be a match or exceed one
-            least = (threshold * (1 - 1e-4)) * total  # tolerance for rounding
-            batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
-            exponential = block[batch_index, row, column]
-            kept = exponential > least[batch_index, row]
-            score = exponential.log() + reference[batch_index, row]
-            found.append(tuple(values[kept] for values in (batch_index, row + rows.start, column, score)))
-    log_columns = sums.value() if sums.is_exact(similarity.valid1) else _log_columns(similarity)
-    if not sparse:
+    if threshold < SPARSE_THRESHOLD:
+        log_rows, log_columns = _log_rows(similarity), _log_columns(similarity)
         log_best, column, mutual = _mutual_maxima(similarity, 2.0, -log_rows, -log_columns)
         return _select(similarity, log_best.exp(), column, mutual, threshold, eligible0, eligible1)
-    batch_index, row, column, score = (torch.cat(parts) for parts in zip(*found, strict=True))
-    confidence = ((score - log_rows[batch_index, row]) + (score - log_columns[batch_index, column])).exp()
-    above = confidence > threshold
-    candidates = CoarseMatches(batch_index[above], row[above], column[above], confidence[above])
-    return _eligible(_mutual_best(candidates, similarity), similarity, eligible0, eligible1)
+    small = similarity.is_small()
+    sums, found = ColumnSums(), []
+    parts = parts or (torch.arange(similarity.rows, device=similarity.features0.device),)
+    for number, part in enumerate(parts, start=1):
+        found += _row_candidates(similarity.of_rows(part), threshold, small, sums, part)
+        if sums.is_exact(similarity.valid1):
+            log_columns = sums.value()
+        else:
+            log_columns = _log_columns(similarity.of_rows(torch.cat(tuple(parts[:number]))))
+        batch_index, row, column, score, log_row = (torch.cat(fields) for fields in zip(*found, strict=True))
+        confidence = (log_row + (score - log_columns[batch_index, column])).exp()
+        above = confidence > threshold
+        matches = CoarseMatches(batch_index[above], row[above], column[above], confidence[above])
+        matches = _eligible(_mutual_best(matches, similarity), similarity, eligible0, eligible1)
+        if number < len(parts) and _fewest(matches, similarity) >= enough:
+            matches = _compete(similarity, torch.cat(tuple(parts[number:])), matches, log_columns, threshold, small)
+            if _fewest(matches, similarity) >= enough:
+                break
+    return matches
+
+
+def _fewest(matches: CoarseMatches, similarity: Similarity) -> int:
+    """Return the number of matches of the pair with fewest."""
+    return int(matches.batch_index.bincount(minlength=similarity.batch).min())
+
+
+def _compete(
+    similarity: Similarity, rows: Tensor, matches: CoarseMatches, log_columns: Tensor, threshold: float, small: bool
+) -> CoarseMatches:
+    """Return the matches that remain if rows (R,) int64 compete for their columns too.
+
+    Args:
+        matches: no two of a pair have the same column.
+        log_columns: (B, S) log-sum-exp of the columns, without the rows.
+    """
+    largest = torch.full_like(matches.confidence, -math.inf)
+    log_total = largest.clone()
+    for pair in range(similarity.batch):
+        mine = (matches.batch_index == pair).nonzero()[:, 0]
+        columns = similarity.columns1[pair][:, matches.cell1[mine]]  # (C, M)
+        own = rows if similarity.valid0 is None else rows[similarity.valid0[pair, rows]]
+        sums = ColumnSums()
+        for part in own.split(max(1, CPU_BLOCK // max(1, len(mine)))) if len(own) else ():
+            block = similarity.features0[pair, part] @ columns
+            largest[mine] = torch.maximum(largest[mine], block.amax(0))
+            sums.add(exponentiate_rows_(block, small)[0], block)
+            log_total[mine] = sums.value()
+    batch_index, row, column, confidence = matches
+    score = torch.einsum(
+        'mc,mc->m', similarity.features0[batch_index, row], similarity.columns1[batch_index, :, column]
+    )
+    before = log_columns[batch_index, column]
+    confidence = confidence * (before - torch.logaddexp(before, log_total)).exp()
+    keep = (largest <= score) & (confidence > threshold)
+    return CoarseMatches(batch_index[keep], row[keep], column[keep], confidence[keep])
+
+
+def _row_candidates(similarity: Similarity, threshold: float, small: bool, sums: ColumnSums, rows: Tensor) -> list:
+    """Add the rows to `sums`; return pair, row, column, similarity and log soft-max of the row of possible matches.
+
+    P is at most the soft-max of the row: no entry below the threshold can be a match or exceed one.
+
+    Args:
+        rows: (L,) int64 number of each row of `similarity`.
+    """
+    found = []
+    for part, block in similarity.blocks():
+        reference, total = exponentiate_rows_(block, small)
+        sums.add(reference, block)
+        least = (threshold * (1 - 1e-4)) * total  # tolerance for rounding; the sum of a masked row is 0
+        batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
+        exponential = block[batch_index, row, column]
+        kept = exponential > least[batch_index, row]
+        batch_index, row, column, exponential = (field[kept] for field in (batch_index, row, column, exponential))
+        score = exponential.log() + reference[batch_index, row]
+        log_row = exponential.log() - total[batch_index, row].log()
+        found.append((batch_index, rows[part][row], column, score, log_row))
+    return found
 
 
 def _fold(block: Tensor) -> Tensor:
@@ -182,6 +254,11 @@ def _unfold(chosen: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     batch_index, row, place = (index[:, None] for index in chosen.nonzero().unbind(1))
     column = place + torch.arange(0, columns, chosen.shape[2], device=chosen.device)
     return batch_index.expand_as(column).flatten(), row.expand_as(column).flatten(), column.flatten()
+
+
+def _log_rows(similarity: Similarity) -> Tensor:
+    """Return the log-sum-exp of every row (B, L)."""
+    return torch.cat([torch.logsumexp(block, 2) for _, block in similarity.blocks()], 1)
 
 
 def _log_columns(similarity: Similarity) -> Tensor:
@@ -247,18 +324,6 @@ def match_raw_similarity(similarity: Similarity, threshold: float, eligible0=Non
     return _select(similarity, best, column, mutual, threshold, eligible0, eligible1)
 
 
-def most_confident(matches: CoarseMatches, count: int) -> CoarseMatches:
-    """Return the `count` most confident matches of every pair, in the same order; 0 = all."""
-    if not count:
-        return matches
-    order = torch.argsort(matches.confidence, descending=True, stable=True)
-    order = order[torch.argsort(matches.batch_index[order], stable=True)]  # pair by pair
-    pair = matches.batch_index[order]
-    rank = torch.arange(len(pair), device=pair.device) - torch.searchsorted(pair, pair)
-    keep = order[rank < count].sort().values
-    return CoarseMatches(*(field[keep] for field in matches))
-
-
 def log_dual_softmax(similarity: Similarity) -> Tensor:
     """Return the dense log P (B, L, S) of `match_dual_softmax`, differentiable, for the loss (LoFTR, eq. 3)."""
     scores = dense_similarity(similarity)
@@ -268,25 +333,6 @@ def log_dual_softmax(similarity: Similarity) -> Tensor:
 def dense_similarity(similarity: Similarity) -> Tensor:
     """Return all similarities (B, L, S) at once, differentiable."""
     return torch.cat([block for _, block in similarity.blocks()], 1)
-
-
-def away_from_border(batch: int, height: int, width: int, border: int, mask: Tensor | None, device=None) -> Tensor:
-    """Return (B, H * W) bool, False for cells within `border` cells of the image's edge.
-
-    Args:
-        mask: (B, H, W) bool, False for padding below and right of the image; the edge is then that of the True
-            rectangle; None without padding.
-    """
-    y = torch.arange(height, device=device)[:, None]
-    x = torch.arange(width, device=device)[None, :]
-    if mask is None:
-        bottom, right = torch.tensor(height, device=device), torch.tensor(width, device=device)
-    else:
-        bottom, right = mask.any(2).sum(1)[:, None, None], mask.any(1).sum(1)[:, None, None]
-    inside = (y >= border) & (x >= border) & (y < bottom - border) & (x < right - border)
-    if mask is not None:
-        inside = inside & mask
-    return inside.expand(batch, height, width).reshape(batch, -1)
 
 
 def _mutual_maxima(similarity: Similarity, scale: float, row_bias: Tensor, column_bias: Tensor):

@@ -16,17 +16,11 @@ from torch.nn import functional as F
 
 from loftr_ros.errors import InputError
 from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
-from loftr_ros.networks.coarse_matching import (
-    CoarseMatches,
-    Similarity,
-    away_from_border,
-    log_dual_softmax,
-    match_dual_softmax,
-    match_raw_similarity,
-    most_confident,
-)
+from loftr_ros.networks.block_refinement import BlockRefinement
+from loftr_ros.networks.coarse_cells import CoarseMatches, away_from_border, choose_evenly, parts_of_rows, wanted
+from loftr_ros.networks.coarse_matching import Similarity, log_dual_softmax, match_dual_softmax, match_raw_similarity
 from loftr_ros.networks.repvgg import RepVGG, StageMaps
-from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement, Windows
+from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement
 
 CELL = 8
 """Side of a coarse cell and of its window [px]."""
@@ -81,6 +75,8 @@ class EfficientLoFTR(MatchingNetwork):
         subpixel_channels: number of channels of the fine features for stage 2, the last ones.
         subpixel_temperature: of the 3x3 heat map.
         subpixel_offset: see TwoStageRefinement; -1 for the official weights.
+        refinement: 'two_stage', the paper's; 'block', faster and with the same features: see BlockRefinement. Training
+            always uses the paper's.
         rotary_trained_px: longest side of the training images.
     """
 
@@ -98,18 +94,22 @@ class EfficientLoFTR(MatchingNetwork):
         subpixel_channels: int = 8,
         subpixel_temperature: float = 10.0,
         subpixel_offset: int = -1,
+        refinement: str = 'two_stage',
         rotary_trained_px: int = ROTARY_TRAINED_PX,
     ):
         super().__init__()
         if mode not in ('full', 'optimized'):
             raise InputError(f"mode must be 'full' or 'optimized', got {mode!r}")
+        if refinement not in ('two_stage', 'block'):
+            raise InputError(f"refinement must be 'two_stage' or 'block', got {refinement!r}")
         self.mode = mode
         self.temperature = temperature
         self.side_multiple = CELL * aggregation
         self.backbone = RepVGG(widths, blocks)
         self.loftr_coarse = CoarseTransformer(widths[3], heads, layers, aggregation, rotary_trained_px / CELL)
-        self.fine_preprocess = FineFusion(widths[1:], CELL)
+        self.fine_preprocess = FineFusion(widths[1:])
         self.refinement = TwoStageRefinement(CELL, subpixel_channels, subpixel_temperature, subpixel_offset)
+        self.block_refinement = BlockRefinement(CELL, subpixel_channels) if refinement == 'block' else None
 
     def extract(self, image: Tensor, mask: Tensor | None = None) -> EfficientLoftrFeatures:
         """Return the features of `image` (B, 1, H, W) in [0, 1], H and W multiples of `side_multiple` (32).
@@ -138,8 +138,13 @@ class EfficientLoFTR(MatchingNetwork):
         coarse0, coarse1 = self.transform(features0, features1)
         similarity = self._similarity(coarse0, coarse1, features0.mask, features1.mask)
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
-        coarse = self._nearest_neighbours(similarity, threshold, eligible0, eligible1)
-        coarse = most_confident(coarse, max_matches)
+        if self.mode == 'full':
+            enough = wanted(max_matches)
+            parts = parts_of_rows(*coarse0.shape[1:3], enough, coarse0.device)
+            coarse = match_dual_softmax(similarity, threshold, eligible0, eligible1, parts, enough)
+        else:
+            coarse = _match_optimized(similarity, threshold, eligible0, eligible1)
+        coarse = choose_evenly(coarse, max_matches, coarse0.shape[2])
         fixed0 = None if features0.fixed is None else features0.fixed[coarse.batch_index, coarse.cell0]
         fine = self._refine(coarse0, coarse1, features0.maps, features1.maps, coarse, fixed0)
         corner0 = _place(coarse.cell0, coarse0.shape[2])
@@ -180,10 +185,7 @@ class EfficientLoFTR(MatchingNetwork):
             self.fine_preprocess(_fine_input(coarse[used]), _pick(features, used).maps)
             for coarse, features in ((coarse0, features0), (coarse1, features1))
         )
-        windows = Windows(
-            self.fine_preprocess.windows(fused0, row, index0, margin=0),
-            self.fine_preprocess.windows(fused1, row, index1, margin=1),
-        )
+        windows = self.refinement.windows(fused0, fused1, row, index0, index1)
         return EfficientLoftrTraining(
             log_dual_softmax(similarity),
             self.refinement.pixel_log_confidence(windows),
@@ -198,14 +200,6 @@ class EfficientLoFTR(MatchingNetwork):
         self.backbone.reparameterize()
         self.fine_preprocess.reparameterize()
         return self.to(memory_format=torch.channels_last).to(device, dtype)
-
-    def _nearest_neighbours(self, similarity: Similarity, threshold: float, eligible0, eligible1) -> CoarseMatches:
-        if self.mode == 'full':
-            return match_dual_softmax(similarity, threshold, eligible0, eligible1)
-        least = 100 * threshold / (1 - threshold) if threshold < 1 else math.inf
-        coarse = match_raw_similarity(similarity, max(least, 0.0), eligible0, eligible1)
-        score = coarse.confidence.double()
-        return coarse._replace(confidence=(score / (score + 100)).float())
 
     def _similarity(self, coarse0: Tensor, coarse1: Tensor, mask0: Tensor | None, mask1: Tensor | None) -> Similarity:
         mask0, mask1 = (None if mask is None else mask.flatten(1) for mask in (mask0, mask1))
@@ -224,12 +218,12 @@ class EfficientLoFTR(MatchingNetwork):
         batch, cell0, cell1 = matches[:3]
         fused0 = self.fine_preprocess.around_cells(_fine_input(coarse0), maps0, batch, cell0)
         fused1 = self.fine_preprocess.around_cells(_fine_input(coarse1), maps1, batch, cell1)
+        refinement = self.refinement if self.block_refinement is None else self.block_refinement
         parts = []
         at_once = MATCHES_AT_ONCE.get(batch.device.type, MATCHES_AT_ONCE['cpu'])
         for some in torch.arange(len(batch), device=batch.device).split(at_once):
-            window0 = self.fine_preprocess.windows(fused0, batch[some], cell0[some], margin=0)
-            window1 = self.fine_preprocess.windows(fused1, batch[some], cell1[some], margin=1)
-            parts.append(self.refinement(Windows(window0, window1), None if fixed0 is None else fixed0[some]))
+            windows = refinement.windows(fused0, fused1, batch[some], cell0[some], cell1[some])
+            parts.append(refinement(windows, None if fixed0 is None else fixed0[some]))
         return Refinement(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
@@ -339,6 +333,13 @@ def _rotate(tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 def _max_pool(x: Tensor, side: int) -> Tensor:
     """Return the largest value of each square of (B, H, W, C)."""
     return F.max_pool2d(x.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+
+
+def _match_optimized(similarity: Similarity, threshold: float, eligible0: Tensor, eligible1: Tensor) -> CoarseMatches:
+    least = 100 * threshold / (1 - threshold) if threshold < 1 else math.inf
+    coarse = match_raw_similarity(similarity, max(least, 0.0), eligible0, eligible1)
+    score = coarse.confidence.double()
+    return coarse._replace(confidence=(score / (score + 100)).float())
 
 
 def _fine_input(coarse: Tensor) -> Tensor:

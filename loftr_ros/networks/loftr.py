@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from loftr_ros.errors import InputError
 from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
-from loftr_ros.networks.coarse_matching import CoarseMatching, away_from_border, most_confident
+from loftr_ros.networks.coarse_cells import away_from_border, choose_evenly, parts_of_rows, wanted
+from loftr_ros.networks.coarse_matching import CoarseMatching
 from loftr_ros.networks.resnet_fpn import ResNetFpn
 
 COARSE_STRIDE, FINE_STRIDE = 8, 2
@@ -299,9 +300,10 @@ class LoFTR(MatchingNetwork):
         eligible0 = away_from_border(batch, height0, width0, border, features0.mask, device)
         eligible1 = away_from_border(batch, height1, width1, border, features1.mask, device)
         coarse = self.coarse_matching(
-            tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1
-        )
-        batch_index, cell0, cell1, confidence = most_confident(coarse, max_matches)
+            tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1,
+            parts_of_rows(height0, width0, wanted(max_matches), device), wanted(max_matches),
+        )  # fmt: skip
+        batch_index, cell0, cell1, confidence = choose_evenly(coarse, max_matches, width0)
         at_once = MATCHES_AT_ONCE.get(device.type, MATCHES_AT_ONCE['cpu'])
         chunks = zip(batch_index.split(at_once), cell0.split(at_once), cell1.split(at_once), strict=True)
         parts = [self.refine(features0, features1, tokens0, tokens1, *chunk) for chunk in chunks]

@@ -49,10 +49,9 @@ class FineFusion(nn.Module):
     (align_corners False).
     """
 
-    def __init__(self, widths: tuple[int, int, int], window: int):
+    def __init__(self, widths: tuple[int, int, int]):
         super().__init__()
         half, quarter, eighth = widths
-        self.window = window
         self.layer3_outconv = nn.Conv2d(eighth, eighth, 1, bias=False)
         self.layer2_outconv = nn.Conv2d(quarter, eighth, 1, bias=False)
         self.layer2_outconv2 = _refining_convs(eighth, quarter)
@@ -63,7 +62,7 @@ class FineFusion(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def forward(self, coarse: Tensor, maps: StageMaps) -> Tensor:
-        """Return the fused map at 1/2, (B, C1, H / 2, W / 2), everywhere; `windows` upsamples it.
+        """Return the fused map at 1/2, (B, C1, H / 2, W / 2), everywhere; refinements upsample it.
 
         Args:
             coarse: (B, C3, H / 8, W / 8) transformed features, already divided by sqrt(C3).
@@ -83,38 +82,6 @@ class FineFusion(nn.Module):
         x = self.layer3_outconv(coarse)
         x = _fuse_level(x, maps.quarter, self.layer2_outconv, self.layer2_outconv2, _repeat(reached, 2), reach=2)
         return _fuse_level(x, maps.half, self.layer1_outconv, self.layer1_outconv2, _repeat(reached, 4), reach=1)
-
-    def windows(self, fused: Tensor, batch: Tensor, cell: Tensor, margin: int) -> Tensor:
-        """Return the full-resolution features (M, (w + 2 margin)^2, C) of cells, 0 outside the image.
-
-        Args:
-            fused: (B, C, H / 2, W / 2).
-            margin: pixels added on each side, 0 or 1.
-        """
-        _, channels, height, width = fused.shape
-        reach = self.window // 2 + 2
-        steps = torch.arange(reach, device=cell.device) - 1
-        cells_x = 2 * width // self.window
-        y = cell.div(cells_x, rounding_mode='floor')[:, None] * (self.window // 2) + steps  # (M, w / 2 + 2)
-        x = (cell % cells_x)[:, None] * (self.window // 2) + steps
-        # Bilinear upsampling repeats the map's border, so a clamped index gives the pixel outside.
-        row = (batch[:, None] * height + y.clamp(0, height - 1)) * width
-        index = row[:, :, None] + x.clamp(0, width - 1)[:, None, :]  # (M, w / 2 + 2, w / 2 + 2)
-        patch = _rows(fused)[index.flatten()].view(len(cell), reach * reach, channels)
-        weight = _doubling_matrix(self.window, margin, fused)
-        window = torch.matmul(torch.kron(weight, weight), patch)
-        if margin:
-            window *= self._inside(cell, 2 * height, 2 * width).to(window.dtype)
-        return window
-
-    def _inside(self, cell: Tensor, height: int, width: int) -> Tensor:
-        """Return (M, (w + 2)^2, 1) bool, whether a pixel of the widened window is in an image of height x width."""
-        steps = torch.arange(-1, self.window + 1, device=cell.device)
-        cells_x = width // self.window
-        y = cell.div(cells_x, rounding_mode='floor')[:, None] * self.window + steps
-        x = (cell % cells_x)[:, None] * self.window + steps
-        inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)
-        return (inside_y[:, :, None] & inside_x[:, None, :]).flatten(1)[..., None]
 
     @torch.no_grad()
     def reparameterize(self) -> None:
@@ -140,6 +107,13 @@ class TwoStageRefinement(nn.Module):
         self.subpixel_channels = subpixel_channels
         self.temperature = temperature
         self.subpixel_offset = subpixel_offset
+
+    def windows(self, fused0: Tensor, fused1: Tensor, batch: Tensor, cell0: Tensor, cell1: Tensor) -> Windows:
+        """Return the windows of M matches in fused maps (B, C, H / 2, W / 2)."""
+        return Windows(
+            full_windows(fused0, self.window, batch, cell0, margin=0),
+            full_windows(fused1, self.window, batch, cell1, margin=1),
+        )
 
     def forward(self, windows: Windows, fixed0: Tensor | None = None) -> Refinement:
         """Return the refined places of M matches, in float32: in half precision, neighbouring pixels tie.
@@ -240,6 +214,49 @@ class TwoStageRefinement(nn.Module):
         return torch.stack([pixel % self.window, pixel.div(self.window, rounding_mode='floor')], dim=1).float()
 
 
+def half_windows(fused: Tensor, window: int, batch: Tensor, cell: Tensor, margin: int) -> Tensor:
+    """Return the pixels (M, (w / 2 + 2 margin)^2, C) of the fused map at 1/2 around cells; the border is repeated.
+
+    Args:
+        fused: (B, C, H / 2, W / 2).
+        margin: pixels at 1/2 added on each side.
+    """
+    height, width = fused.shape[2:]
+    steps = torch.arange(-margin, window // 2 + margin, device=cell.device)
+    cells_x = 2 * width // window
+    y = cell.div(cells_x, rounding_mode='floor')[:, None] * (window // 2) + steps
+    x = (cell % cells_x)[:, None] * (window // 2) + steps
+    row = (batch[:, None] * height + y.clamp(0, height - 1)) * width
+    index = row[:, :, None] + x.clamp(0, width - 1)[:, None, :]
+    return _rows(fused)[index.flatten()].view(len(cell), len(steps) ** 2, fused.shape[1])
+
+
+def full_windows(fused: Tensor, window: int, batch: Tensor, cell: Tensor, margin: int) -> Tensor:
+    """Return the full-resolution features (M, (w + 2 margin)^2, C) of cells, 0 outside the image.
+
+    Args:
+        fused: (B, C, H / 2, W / 2).
+        margin: pixels added on each side, 0 or 1.
+    """
+    # Bilinear upsampling repeats the map's border, as `half_windows` does.
+    patch = half_windows(fused, window, batch, cell, margin=1)
+    weight = doubling_matrix(window, margin, fused)
+    full = torch.matmul(torch.kron(weight, weight), patch)
+    if margin:
+        full *= _inside(window, cell, *(2 * side for side in fused.shape[2:])).to(full.dtype)
+    return full
+
+
+def _inside(window: int, cell: Tensor, height: int, width: int) -> Tensor:
+    """Return (M, (w + 2)^2, 1) bool, whether a pixel of the widened window is in an image of height x width."""
+    steps = torch.arange(-1, window + 1, device=cell.device)
+    cells_x = width // window
+    y = cell.div(cells_x, rounding_mode='floor')[:, None] * window + steps
+    x = (cell % cells_x)[:, None] * window + steps
+    inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)
+    return (inside_y[:, :, None] & inside_x[:, None, :]).flatten(1)[..., None]
+
+
 def _refining_convs(channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),
@@ -310,7 +327,7 @@ def _at_blocks(x: Tensor, convs: nn.Sequential, mask: Tensor, offset: int) -> Te
     return out[:, offset : offset + height, offset : offset + width].permute(0, 3, 1, 2)
 
 
-def _doubling_matrix(window: int, margin: int, like: Tensor) -> Tensor:
+def doubling_matrix(window: int, margin: int, like: Tensor) -> Tensor:
     """Return (w + 2 margin, w / 2 + 2): full-resolution pixels of a window from its pixels at 1/2 and one around."""
     weight = like.new_zeros(window + 2 * margin, window // 2 + 2)
     for row, pixel in enumerate(range(-margin, window + margin)):

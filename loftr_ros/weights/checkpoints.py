@@ -83,6 +83,7 @@ EFFICIENT_LOFTR = {
     'subpixel_channels': 8,
     'subpixel_temperature': 10.0,
     'subpixel_offset': -1,
+    'refinement': 'two_stage',
     'rotary_trained_px': 832,
 }
 
@@ -168,6 +169,7 @@ _ENTRIES = (
             'subpixel_channels': 8,
             'subpixel_temperature': 1.0,
             'subpixel_offset': 0,
+            'refinement': 'block',
             'rotary_trained_px': 320,
         },
         '1a7b50dcfe0812919b503b6f42bab87973aec27730027d9fef2a406d6f65fcc4',
