@@ -264,6 +264,8 @@ class Matches:
         sigma_px: (N,) float32 standard deviation of keypoints1 along each axis [px]; NaN, the default, where unknown.
         point_id0: (N,) int64 number of the point in image 0, the same whenever this image 0 is matched again; -1, the
             default, where unknown.
+        point_id1: the same for the point in image 1, of matchers with keypoints: its `point_id0` where image 1 is image
+            0 of another match.
         log10_dependence: log10 of how many times as often wrong matches of this matcher agree with one motion as
             independent wrong matches would. 0 for keypoints with descriptors; dense matchers need more agreement before
             a motion is accepted (`pose.acceptance`).
@@ -276,6 +278,7 @@ class Matches:
     confidence: np.ndarray | None = None
     sigma_px: np.ndarray | None = None
     point_id0: np.ndarray | None = None
+    point_id1: np.ndarray | None = None
     log10_dependence: float = DENSE_DEPENDENCE
     from_images: bool = False
 
@@ -283,7 +286,12 @@ class Matches:
         keypoints0 = _array('keypoints0', self.keypoints0, (None, 2), np.float32)
         count = len(keypoints0)
         _set(self, keypoints0=keypoints0, keypoints1=_array('keypoints1', self.keypoints1, (count, 2), np.float32))
-        defaults = {'confidence': (1, np.float32), 'sigma_px': (np.nan, np.float32), 'point_id0': (-1, np.int64)}
+        defaults = {
+            'confidence': (1, np.float32),
+            'sigma_px': (np.nan, np.float32),
+            'point_id0': (-1, np.int64),
+            'point_id1': (-1, np.int64),
+        }
         for name, (default, dtype) in defaults.items():
             value = getattr(self, name)
             value = np.full(count, default) if value is None else value

@@ -87,6 +87,7 @@ def pair(count=3):
         matches=matches,
         inliers=np.arange(count) % 2 == 0,
         track_ids=np.arange(count) + (7 << 32),
+        track_ids1=np.arange(count)[::-1] + (9 << 32),
         id0=7,
         id1=9,
         match_s=0.25,
@@ -106,6 +107,7 @@ def test_matches_come_back_from_their_message(count):
     for name in ('keypoints0', 'keypoints1', 'confidence', 'sigma_px'):
         np.testing.assert_array_equal(getattr(back, name), getattr(result.matches, name))
     np.testing.assert_array_equal(back.point_id0, result.track_ids)
+    np.testing.assert_array_equal(back.point_id1, result.track_ids1)
     np.testing.assert_array_equal(conversions.inliers_from_msg(msg), result.inliers)
 
 

@@ -40,7 +40,7 @@ class KnowingMatcher(Matcher):
         seen = (ids >= 10 * last) & (ids < 200 + 10 * first)
         pixels = [project(view)[seen] for view in (view0, view1)]
         ones = np.ones(seen.sum())
-        return Matches(*pixels, ones, 0.1 * ones, ids[seen])
+        return Matches(*pixels, ones, 0.1 * ones, ids[seen], ids[seen])
 
 
 def pose(view):
@@ -139,6 +139,17 @@ def test_track_ids_join_the_keyframe_and_its_point():
     assert later.track_ids[0] == (3 << POINT_ID_BITS) | later.matches.point_id0[0]
 
 
+def test_tracks_go_on_from_image_1_to_the_next_keyframe():
+    front = front_end(**{'keyframe.max_frames': 3, 'keyframe.min_inlier_ratio': 0.0})
+    results = [front.process(single(view)) for view in range(1, 6)]
+    before, after = results[3], results[4]
+    assert (before.id1, after.id0) == (3, 3)
+    # All points that both results see: the window of the later one begins 10 points further on.
+    shared = set(before.track_ids1) & set(after.track_ids)
+    assert len(shared) > 100 and shared == set(after.track_ids) - set(after.track_ids[after.matches.point_id0 >= 210])
+    assert not set(before.track_ids1) & set(before.track_ids)
+
+
 def test_the_keyframe_keeps_the_points_of_all_its_results_and_a_new_keyframe_begins_anew():
     class Keeping(KnowingMatcher):
         def extract(self, image):
@@ -173,6 +184,7 @@ def test_a_stereo_pair_gets_its_length_from_the_baseline():
     assert np.linalg.norm(up_to_scale.pose.translation) == pytest.approx(1)
     assert np.linalg.norm(metric.pose.translation) == pytest.approx(0.1)
     assert (metric.id0, metric.id1) == (1, 1)
+    assert (metric.track_ids >= 0).all() and (metric.track_ids1 == -1).all()  # the right image is never image 0
     direction = metric.pose.translation / 0.1
     known = np.eye(3) - np.outer(direction, direction)
     # A length of 0.1 shrinks the standard deviation of the direction's end by 10; its own variance stays unknown.

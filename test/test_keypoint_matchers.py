@@ -51,6 +51,18 @@ def test_a_shifted_image_is_matched_with_its_shift(name, weights):
 
 
 @both
+def test_the_number_in_image_1_is_that_of_the_same_point_where_it_is_image_0(name, weights):
+    matcher = make(name, weights)
+    features0, features1 = (matcher.extract(image) for image in shifted_texture())
+    there, back = matcher.match(features0, features1), matcher.match(features1, features0)
+    points = dict(zip(back.point_id0.tolist(), back.keypoints0.tolist(), strict=True))
+    common = [i for i, number in enumerate(there.point_id1.tolist()) if number in points]
+    assert len(common) > 0.8 * len(there) > 20
+    for i in common:
+        assert points[there.point_id1[i]] == there.keypoints1[i].tolist()
+
+
+@both
 def test_the_id_of_a_point_is_the_number_of_its_keypoint_whatever_image_1_is(name, weights):
     matcher = make(name, weights)
     image0, image1 = shifted_texture()

@@ -40,6 +40,7 @@ class PreparedMatches:
         points0, points1: (N, 2) x, y [px].
         confidence: (N,) in [0, 1], float32 or float64.
         point_id0: (N,) int64 number of the point in image 0, -1 where unknown.
+        point_id1: the same for image 1; None: unknown.
         log10_dependence: see Matches.
         sigma_px: (N,) standard deviation of points1 along each axis [px]; None: unknown.
     """
@@ -50,6 +51,7 @@ class PreparedMatches:
     point_id0: np.ndarray
     log10_dependence: float
     sigma_px: np.ndarray | None = None
+    point_id1: np.ndarray | None = None
 
     def to_original(self, features0: ImageFeatures, features1: ImageFeatures, config: MatcherConfig) -> Matches:
         """Return the matches in original pixels, most confident first.
@@ -73,7 +75,8 @@ class PreparedMatches:
             image1.to_original(self.points1[keep]),
             self.confidence[keep],
             sigma_px,
-            self.point_id0[keep] if features0.ids_valid else np.full(len(keep), -1),
+            self.point_id0[keep] if features0.ids_valid else None,
+            None if self.point_id1 is None or not features1.ids_valid else self.point_id1[keep],
             self.log10_dependence,
             from_images=True,
         )

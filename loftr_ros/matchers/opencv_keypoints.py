@@ -33,8 +33,8 @@ class DetectedKeypoints(NamedTuple):
 class OpenCvMatcher(Matcher):
     """Keypoints of an OpenCV detector, brute-force matching, Lowe's ratio test.
 
-    The confidence is 1 - d1 / d2, so the default `match_threshold` of 0.2 is the usual ratio 0.8. `point_id0` is the
-    number of the keypoint. There is no network, so `weights`, `device`, `precision` and `engine` have no effect.
+    The confidence is 1 - d1 / d2, so the default `match_threshold` of 0.2 is the usual ratio 0.8. `point_id0` and
+    `point_id1` are numbers of keypoints. There is no network, so `weights`, `device`, `precision` and `engine` have no effect.
     """
 
     name: str
@@ -75,7 +75,7 @@ class OpenCvMatcher(Matcher):
         confidence = 1 - distance[:, 0] / np.maximum(distance[:, 1], 1e-9)
         confidence[distance[:, 1] == 0] = 0  # two equal candidates
         found = PreparedMatches(
-            keypoints0.points[index0], keypoints1.points[index1], confidence, index0, log10_dependence=0.0
+            keypoints0.points[index0], keypoints1.points[index1], confidence, index0, 0.0, point_id1=index1
         )
         return found.to_original(features0, features1, self.config)
 

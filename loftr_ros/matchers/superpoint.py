@@ -77,7 +77,7 @@ class SuperPointDetector:
 
 
 class LearnedKeypointMatcher(ExtractingMatcher):
-    """Base class of matchers with SuperPoint's keypoints. `point_id0` is the number of the keypoint."""
+    """Base class of matchers with SuperPoint's keypoints. `point_id0` and `point_id1` are numbers of keypoints."""
 
     max_keypoints: int
     """Default of `keypoints.max_keypoints`."""
@@ -99,11 +99,11 @@ class LearnedKeypointMatcher(ExtractingMatcher):
         pairs = self.pairs(features0, features1)
         points0, points1 = features0.features.points[0, pairs.index0], features1.features.points[0, pairs.index1]
         # The one copy to the host; float64 represents the numbers of keypoints exactly.
-        columns = [points0, points1, pairs.confidence[:, None], pairs.index0[:, None]]
-        rows = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
+        numbers = torch.stack([pairs.confidence.double(), pairs.index0.double(), pairs.index1.double()], dim=1)
+        rows = torch.cat([points0.double(), points1.double(), numbers], dim=1).cpu().numpy()
         confidence = rows[:, 4].clip(max=1).astype(np.float32)  # rounding may exceed 1
-        ids = rows[:, 5].astype(np.int64)
-        return PreparedMatches(rows[:, :2], rows[:, 2:4], confidence, ids, self.log10_dependence)
+        index0, index1 = rows[:, 5:].astype(np.int64).T
+        return PreparedMatches(rows[:, :2], rows[:, 2:4], confidence, index0, self.log10_dependence, point_id1=index1)
 
     def pairs(self, features0: ImageFeatures, features1: ImageFeatures) -> KeypointPairs:
         """Return the matched keypoints of two images."""

@@ -45,8 +45,17 @@ class PairResult:
     @property
     def track_ids(self) -> np.ndarray:
         """(N,) int64, equal in two results for the same point of the same image 0; -1 where unknown."""
-        point_ids = self.matches.point_id0
-        return np.where(point_ids >= 0, (self.id0 << POINT_ID_BITS) | point_ids, -1)
+        return _track_ids(self.id0, self.matches.point_id0)
+
+    @property
+    def track_ids1(self) -> np.ndarray:
+        """(N,) int64, the track id of the point of image 1 in results where that image is image 0; -1 where unknown.
+
+        So a track goes on when image 1 becomes the keyframe. The right image of a stereo pair never does.
+        """
+        if self.id1 == self.id0:
+            return np.full(len(self.matches), -1, np.int64)
+        return _track_ids(self.id1, self.matches.point_id1)
 
     @property
     def inliers(self) -> np.ndarray:
@@ -54,6 +63,10 @@ class PairResult:
         if isinstance(self.pose, RelativePose):
             return self.pose.inliers
         return np.zeros(len(self.matches), dtype=bool)
+
+
+def _track_ids(image_id: int, point_ids: np.ndarray) -> np.ndarray:
+    return np.where(point_ids >= 0, (image_id << POINT_ID_BITS) | point_ids, -1)
 
 
 class FrontEnd:

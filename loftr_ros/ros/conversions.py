@@ -75,7 +75,7 @@ def matches_to_msg(
     """Return a pair's matches as a message.
 
     Args:
-        result: matches, inliers, track_ids, id0, id1, match_s and both frames, as of odometry.frontend.PairResult.
+        result: matches, inliers, track_ids, track_ids1, id0, id1, match_s and both frames, as of odometry.frontend.PairResult.
         header: stamp and frame of image 1.
         header0: stamp and frame of image 0.
     """
@@ -97,6 +97,7 @@ def matches_to_msg(
         sigma_px=_flat('f', matches.sigma_px, np.float32),
         inliers=_flat('B', result.inliers, np.uint8),
         track_ids=_flat('q', result.track_ids, np.int64),
+        track_ids1=_flat('q', result.track_ids1, np.int64),
         matcher=matcher,
         match_s=float(result.match_s),
         age_s=float(age_s),
@@ -109,13 +110,14 @@ def _flat(typecode: str, values, dtype) -> array.array:
 
 
 def matches_from_msg(msg: MatchesMsg) -> Matches:
-    """Return the matches of a message; `point_id0` are its track_ids."""
+    """Return the matches of a message; `point_id0` and `point_id1` are its track_ids and track_ids1."""
     return Matches(
         np.frombuffer(msg.points0, np.float32).reshape(-1, 2),
         np.frombuffer(msg.points1, np.float32).reshape(-1, 2),
         np.frombuffer(msg.confidence, np.float32),
         np.frombuffer(msg.sigma_px, np.float32),
         np.frombuffer(msg.track_ids, np.int64),
+        np.frombuffer(msg.track_ids1, np.int64),
         from_images=True,
     )
 
