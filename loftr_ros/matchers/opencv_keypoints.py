@@ -34,7 +34,8 @@ class OpenCvMatcher(Matcher):
     """Keypoints of an OpenCV detector, brute-force matching, Lowe's ratio test.
 
     The confidence is 1 - d1 / d2, so the default `match_threshold` of 0.2 is the usual ratio 0.8. `point_id0` and
-    `point_id1` are numbers of keypoints. There is no network, so `weights`, `device`, `precision` and `engine` have no effect.
+    `point_id1` are numbers of keypoints. There is no network, so `weights`, `device`, `precision` and `engine` have no
+    effect.
     """
 
     name: str

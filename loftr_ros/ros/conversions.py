@@ -75,7 +75,8 @@ def matches_to_msg(
     """Return a pair's matches as a message.
 
     Args:
-        result: matches, inliers, track_ids, track_ids1, id0, id1, match_s and both frames, as of odometry.frontend.PairResult.
+        result: matches, inliers, track_ids, track_ids1, id0, id1, match_s and both frames, as of
+            odometry.frontend.PairResult.
         header: stamp and frame of image 1.
         header0: stamp and frame of image 0.
     """
