@@ -210,24 +210,41 @@ class FrameSet:
     Args:
         frame0: of the only camera, or of the left camera of a stereo pair.
         frame1: of the right camera; None for a single camera.
-        baseline_m: distance between the two cameras [m]; None where unknown.
+        cam1_from_cam0: (4, 4) from the left to the right camera [m]; None where unknown. Of rectified images only the
+            translation differs from the identity.
+        depth_m: float32 (H, W), z of each pixel of frame0 [m], 0 or NaN where unknown; None without a depth camera.
     """
 
     frame0: Frame
     frame1: Frame | None = None
-    baseline_m: float | None = None
+    cam1_from_cam0: np.ndarray | None = None
+    depth_m: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.baseline_m is None:
-            return
-        if self.frame1 is None:
-            raise InputError(f'a baseline of {self.baseline_m} m needs two cameras, got one frame; give frame1 as well')
-        if not (np.isfinite(self.baseline_m) and self.baseline_m > 0):
-            raise InputError(f'baseline_m must be positive and finite, got {self.baseline_m}; None where it is unknown')
+        if self.cam1_from_cam0 is not None:
+            if self.frame1 is None:
+                raise InputError('cam1_from_cam0 needs two cameras, got one frame; give frame1 as well')
+            extrinsics = _array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64)
+            if not (np.isfinite(extrinsics).all() and extrinsics[:3, 3].any()):
+                raise InputError(
+                    'cam1_from_cam0 needs finite values and a translation that is not 0, got '
+                    f'{extrinsics.tolist()}; None where it is unknown'
+                )
+            _set(self, cam1_from_cam0=extrinsics)
+        if self.depth_m is not None and self.depth_m.shape != self.frame0.image.shape[:2]:
+            raise InputError(
+                f'depth_m is {self.depth_m.shape} but the image is {self.frame0.image.shape[:2]}; register the depth '
+                'to the camera of the image'
+            )
 
     @property
     def is_stereo(self) -> bool:
         return self.frame1 is not None
+
+    @property
+    def baseline_m(self) -> float | None:
+        """Distance between the two cameras [m]; None where unknown."""
+        return None if self.cam1_from_cam0 is None else float(np.linalg.norm(self.cam1_from_cam0[:3, 3]))
 
     @property
     def frames(self) -> tuple[Frame, ...]:

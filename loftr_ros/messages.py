@@ -57,10 +57,10 @@ class FrameReader:
         if len(frames) == 1:
             return FrameSet(frames[0])
         if isinstance(messages[1], Camera) or isinstance(messages[3], Camera):
-            baseline_m, self.baseline_fault = 0.0, 'a camera_info is missing: only it contains P of a rectified pair'
+            extrinsics, self.baseline_fault = None, 'a camera_info is missing: only it contains P of a rectified pair'
         else:
-            baseline_m, self.baseline_fault = baseline_from_infos(messages[1], messages[3])
-        return FrameSet(*frames, baseline_m or None)
+            extrinsics, self.baseline_fault = extrinsics_from_infos(messages[1], messages[3], rectified=rectified)
+        return FrameSet(*frames, extrinsics)
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------
@@ -131,8 +131,10 @@ MAX_OFF_AXIS = 0.05
 """Share of the baseline that may lie off the axis of a rectified pair: KITTI's P have a millimetre or two there."""
 
 
-def baseline_from_infos(left_info, right_info) -> tuple[float, str]:
-    """Return the distance of two rectified cameras [m] from both P, or 0 and the reason why there is none.
+def extrinsics_from_infos(left_info, right_info, *, rectified: bool) -> tuple[np.ndarray | None, str]:
+    """Return right_from_left (4, 4) [m] of the cameras of a calibrated pair, or None and the reason why there is none.
+
+    Rectified cameras differ by the translation in both P. Raw ones are turned by the R of each camera_info besides.
 
     P = K' [1 | t] has the way t from a common origin to each camera, which is the left camera for most drivers but not
     for all (KITTI's colour cameras, rigs with more than two). The pair may lie side by side or one above the other.
@@ -142,20 +144,30 @@ def baseline_from_infos(left_info, right_info) -> tuple[float, str]:
         projection = np.reshape(np.asarray(_field(info, 'P'), np.float64), (3, 4))
         matrix = projection[:, :3]
         if not (np.isfinite(projection).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-            return 0.0, f'P of the {name} camera_info has no finite, positive focal lengths: {_CALIBRATE}'
+            return None, f'P of the {name} camera_info has no finite, positive focal lengths: {_CALIBRATE}'
         if not np.array_equal(matrix[2], (0, 0, 1)):
-            return 0.0, f'the last row of P of the {name} camera_info is {projection[2].tolist()}, needed is 0 0 1'
+            return None, f'the last row of P of the {name} camera_info is {projection[2].tolist()}, needed is 0 0 1'
         offsets.append(np.linalg.solve(matrix, projection[:, 3]))
         focals.append(matrix[0, 0])
     if max(focals) > MAX_FOCAL_RATIO * min(focals):
-        return 0.0, f'P of left and right have the focal lengths {focals[0]:g} and {focals[1]:g}: {_CALIBRATE}'
+        return None, f'P of left and right have the focal lengths {focals[0]:g} and {focals[1]:g}: {_CALIBRATE}'
     vector = offsets[1] - offsets[0]
     baseline_m = float(np.linalg.norm(vector))
+    right_from_left = np.eye(4)
+    right_from_left[:3, 3] = vector
     if baseline_m == 0:
-        return 0.0, f'P of left and right put both cameras at one place: {_CALIBRATE}'
+        return None, f'P of left and right put both cameras at one place: {_CALIBRATE}'
     if max(np.abs(vector[:2])) ** 2 < (1 - MAX_OFF_AXIS**2) * baseline_m**2:
-        return 0.0, f'P of left and right are {vector.round(4).tolist()} m apart, along neither x nor y: {_CALIBRATE}'
-    return baseline_m, ''
+        return None, f'P of left and right are {vector.round(4).tolist()} m apart, along neither x nor y: {_CALIBRATE}'
+    if rectified:
+        return right_from_left, ''
+    turns = [np.reshape(np.asarray(_field(info, 'R'), np.float64), (3, 3)) for info in (left_info, right_info)]
+    for name, turn in zip(('left', 'right'), turns, strict=True):
+        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3):
+            return None, f'R of the {name} camera_info is not a rotation, got {turn.tolist()}: {_CALIBRATE}'
+    right_from_left[:3, :3] = turns[1].T @ turns[0]
+    right_from_left[:3, 3] = turns[1].T @ vector
+    return right_from_left, ''
 
 
 _CALIBRATE = 'calibrate the two cameras as one pair (camera_calibration with two cameras) for a translation in metres'

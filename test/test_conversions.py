@@ -20,7 +20,7 @@ from loftr_ros.datatypes import (
     Scale,
 )
 from loftr_ros.geometry import rotation_from_vector
-from loftr_ros.messages import baseline_from_infos, camera_from_info, stamp_ns
+from loftr_ros.messages import camera_from_info, extrinsics_from_infos, stamp_ns
 from loftr_ros.ros import conversions
 
 pytestmark = pytest.mark.ros
@@ -58,7 +58,10 @@ def test_the_baseline_is_the_one_that_was_written(axis):
         conversions.info_from_camera(camera, conversions.header(7, 'cam'), baseline_m=b, axis=axis) for b in (0, 0.12)
     )
     assert right.p[3 + 4 * axis] == pytest.approx(-0.12 * MATRIX[axis, axis])
-    assert baseline_from_infos(left, right) == (pytest.approx(0.12), '')
+    extrinsics, reason = extrinsics_from_infos(left, right, rectified=True)
+    expected = np.eye(4)
+    expected[axis, 3] = -0.12
+    assert reason == '' and extrinsics == pytest.approx(expected)
 
 
 def test_rectification_and_projection_of_a_calibration_are_published():

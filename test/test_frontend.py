@@ -8,7 +8,7 @@ import pytest
 from loftr_ros.config import Config
 from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.errors import InputError
-from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.geometry import rotation_from_vector, transform
 from loftr_ros.matchers import Matcher
 from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd
 from loftr_ros.settings import override
@@ -179,7 +179,7 @@ def test_without_a_camera_there_are_matches_and_no_pose():
 def test_a_stereo_pair_gets_its_length_from_the_baseline():
     front = front_end()
     up_to_scale = front.process(FrameSet(frame(1, stamp_ns=1), frame(3, stamp_ns=1)))
-    metric = front.process(FrameSet(frame(1, stamp_ns=2), frame(3, stamp_ns=2), baseline_m=0.1))
+    metric = front.process(FrameSet(frame(1, stamp_ns=2), frame(3, stamp_ns=2), transform(np.eye(3), (-0.1, 0, 0))))
     assert up_to_scale.pose.scale is Scale.UP_TO_SCALE and metric.pose.scale is Scale.BASELINE
     assert np.linalg.norm(up_to_scale.pose.translation) == pytest.approx(1)
     assert np.linalg.norm(metric.pose.translation) == pytest.approx(0.1)
@@ -232,6 +232,6 @@ def test_time_that_starts_again_gives_a_new_keyframe_and_says_why():
 
 def test_a_set_of_frames_checks_its_baseline():
     with pytest.raises(InputError, match='two cameras'):
-        FrameSet(frame(1), baseline_m=0.1)
-    with pytest.raises(InputError, match='positive'):
-        FrameSet(frame(1), frame(2), baseline_m=-0.1)
+        FrameSet(frame(1), cam1_from_cam0=np.eye(4))
+    with pytest.raises(InputError, match='not 0'):
+        FrameSet(frame(1), frame(2), cam1_from_cam0=np.eye(4))

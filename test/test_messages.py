@@ -13,7 +13,8 @@ from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import undistort_points
 from loftr_ros.levels import Levels
-from loftr_ros.messages import FrameReader, baseline_from_infos, camera_from_info, image_from_msg, stamp_ns
+from loftr_ros.geometry import rotation_from_vector
+from loftr_ros.messages import FrameReader, camera_from_info, extrinsics_from_infos, image_from_msg, stamp_ns
 
 BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = BGR[..., 1]
@@ -329,7 +330,8 @@ def p_of(tx=0.0, ty=0.0, focal=500.0, cx=320.0):
 
 
 def baseline(left_p, right_p):
-    return baseline_from_infos(info_msg(p=left_p), info_msg(p=right_p))
+    extrinsics, reason = extrinsics_from_infos(info_msg(p=left_p), info_msg(p=right_p), rectified=True)
+    return None if extrinsics is None else float(np.linalg.norm(extrinsics[:3, 3])), reason
 
 
 def test_the_baseline_is_the_way_between_the_cameras_wherever_the_origin_of_both_p_lies():
@@ -357,4 +359,15 @@ def test_the_baseline_is_the_way_between_the_cameras_wherever_the_origin_of_both
 )
 def test_without_a_consistent_pair_of_p_there_is_no_baseline_but_a_reason(left_p, right_p, reason):
     length_m, words = baseline(left_p, right_p)
-    assert length_m == 0 and re.search(reason, words)
+    assert length_m is None and re.search(reason, words)
+
+
+def test_raw_cameras_are_turned_by_the_r_of_both_camera_infos():
+    turn = rotation_from_vector((0.01, -0.03, 0.02))
+    left = info_msg(p=p_of(), r=np.eye(3).ravel())
+    right = info_msg(p=p_of(tx=-60), r=turn.ravel())
+    extrinsics, reason = extrinsics_from_infos(left, right, rectified=False)
+    point = np.array([0.3, -0.2, 4.0])  # in the left camera, which R leaves as it is
+    rectified_right = point + [-60 / p_of()[0], 0, 0]
+    assert reason == ''
+    np.testing.assert_allclose(extrinsics[:3, :3] @ point + extrinsics[:3, 3], turn.T @ rectified_right, atol=1e-9)
