@@ -226,6 +226,40 @@ class KeyframeConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class OdometryConfig(Checked):
+    """Motion over many frames."""
+
+    rig: str = setting(
+        'mono',
+        'mono: one camera, the unit of length is unknown; stereo: depth from a pair of known extrinsics; rgbd: depth '
+        'from a registered depth image',
+        choices=('mono', 'stereo', 'rgbd'),
+        fixed=True,
+    )
+    depth_noise_per_m: float = setting(
+        0.003,
+        'rgbd: standard deviation of the inverse depth [1/m]; that of a depth z is this times z squared',
+        minimum=1e-6,
+        maximum=1,
+    )
+    min_start_parallax_deg: float = setting(
+        1.0,
+        'mono: median parallax of the first two keyframes, which decides when the map starts [deg]',
+        minimum=0.05,
+        maximum=45,
+    )
+    max_keyframes: int = setting(
+        5, 'number of keyframes that are kept to find the pose again after frames without one', minimum=1, maximum=100
+    )
+    restart_after: int = setting(
+        20,
+        'after this number of frames in a row without a pose the motion starts again at the last pose, with an unknown '
+        'covariance, as soon as two frames match',
+        minimum=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OutputConfig(Checked):
     """Publishers of the node."""
 
@@ -247,4 +281,5 @@ class Config(Checked):
     sync: SyncConfig = dataclasses.field(default_factory=SyncConfig)
     input: InputConfig = dataclasses.field(default_factory=InputConfig)
     keyframe: KeyframeConfig = dataclasses.field(default_factory=KeyframeConfig)
+    odometry: OdometryConfig = dataclasses.field(default_factory=OdometryConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)

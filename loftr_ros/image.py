@@ -71,6 +71,10 @@ class PreparedImage:
         """Return pixels (N, 2) of `pixels` in the original image."""
         return scale_points(points, self.scale)
 
+    def from_original(self, points: np.ndarray) -> np.ndarray:
+        """Return pixels (N, 2) of the original image in `pixels`."""
+        return scale_points(points, (1 / self.scale[0], 1 / self.scale[1]))
+
 
 def prepare(image: np.ndarray, *, resize_max: int = 0, multiple: int = 1, grey: bool = True) -> PreparedImage:
     """Reduce the longer side to `resize_max` [px] (0: as it is), turn grey, pad both sides to a multiple.

@@ -18,7 +18,7 @@ class Matcher(Protocol):
     """A matcher of two images, in two steps, so that each frame of a video is extracted only once.
 
     The matcher is responsible for resizing, padding, colour, device, precision and the conversion to original pixels.
-    A derived class inherits the defaults of `notes` and `keep_points`.
+    A derived class inherits the defaults of `notes`, `keep_points` and `point_ids_at`.
     """
 
     name: str
@@ -41,8 +41,16 @@ class Matcher(Protocol):
         """
         return features0
 
+    def point_ids_at(self, features: Features, keypoints: np.ndarray) -> np.ndarray:
+        """Return the `point_id0` (N,) that points at pixels (N, 2) have if this image is image 0; -1 where unknown.
 
-MEMBERS = ('name', 'notes', 'extract', 'match', 'keep_points')
+        Together with `keep_points` it lets a track of another image go on here. Only a matcher that can place its
+        points anywhere must override this method; matchers with keypoints have `Matches.point_id1` instead.
+        """
+        return np.full(len(keypoints), -1, np.int64)
+
+
+MEMBERS = ('name', 'notes', 'extract', 'match', 'keep_points', 'point_ids_at')
 """Members of every matcher."""
 
 

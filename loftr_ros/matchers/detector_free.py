@@ -41,6 +41,12 @@ class DetectorFreeMatcher(ExtractingMatcher):
             return features0
         return ImageFeatures(features0.image, self.network.keep_points(features0.features, point_ids))
 
+    def point_ids_at(self, features: ImageFeatures, keypoints: np.ndarray) -> np.ndarray:
+        if not features.ids_valid:
+            return np.full(len(keypoints), -1, np.int64)
+        points = torch.as_tensor(features.image.from_original(keypoints), dtype=torch.float32)
+        return self.network.point_ids_at(features.features, points).numpy()
+
     @torch.inference_mode()
     def _features(self, image):
         return self._extract(*self.inference.inputs(image, dtype_of(self.network)))

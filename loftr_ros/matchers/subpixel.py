@@ -95,6 +95,9 @@ class SubpixelMatcher(Matcher):
     def keep_points(self, features0: SubpixelFeatures, matches: Matches) -> SubpixelFeatures:
         return dataclasses.replace(features0, features=self.matcher.keep_points(features0.features, matches))
 
+    def point_ids_at(self, features: SubpixelFeatures, keypoints: np.ndarray) -> np.ndarray:
+        return self.matcher.point_ids_at(features.features, keypoints)
+
 
 def lucas_kanade(
     image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, points1: np.ndarray, max_move_px: float = MAX_MOVE_PX

@@ -97,6 +97,10 @@ class MatchingNetwork(nn.Module):
         """Return features of image 0 with which these points (N,) keep their position in every later match."""
         return features0
 
+    def point_ids_at(self, features: Any, points: Tensor) -> Tensor:
+        """Return (N,) int64, the `point_ids` of points (N, 2) [px] of image 0; -1 where the network has no point."""
+        return torch.full((len(points),), -1, dtype=torch.int64)
+
 
 def dtype_of(network: nn.Module) -> torch.dtype:
     """Return the number format of the weights."""

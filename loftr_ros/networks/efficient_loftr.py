@@ -165,6 +165,15 @@ class EfficientLoFTR(MatchingNetwork):
         columns = CELL * features0.coarse.shape[2]
         return features0.fix(point_ids % columns, point_ids // columns)
 
+    def point_ids_at(self, features: EfficientLoftrFeatures, points: Tensor) -> Tensor:
+        """Return the number of the pixel, or of the first pixel of the block of 2 x 2, that contains each point."""
+        height, width = (CELL * side for side in features.coarse.shape[1:3])
+        side = 1 if self.block_refinement is None else 2
+        x, y = ((points + 0.5) / side).floor().long().mul(side).unbind(1)
+        # A window ends half a cell after its cell begins: the last half cell belongs to no window.
+        inside = (x >= 0) & (y >= 0) & (x < width - CELL // 2) & (y < height - CELL // 2)
+        return torch.where(inside, y * width + x, -1)
+
     def training_output(
         self, image0: Tensor, image1: Tensor, batch_index: Tensor, index0: Tensor, index1: Tensor
     ) -> EfficientLoftrTraining:

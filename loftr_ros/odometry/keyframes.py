@@ -53,6 +53,16 @@ class Keyframe:
     def number(self) -> int:
         return self.source.number
 
+    @property
+    def has_matched(self) -> bool:
+        """Whether a later frame had a pose relative to this keyframe."""
+        return self._first_inliers > 0
+
+    @property
+    def failures(self) -> int:
+        """Number of last pairs in a row without a pose."""
+        return self._failures
+
     def record(self, pose: RelativePose | PoseFailure | None) -> None:
         """Record the pose of the last pair with this keyframe; None without calibration."""
         if isinstance(pose, PoseFailure):
@@ -70,6 +80,6 @@ class Keyframe:
         if self._failures:
             # A keyframe that has matched before survives a few bad frames, so that a covered lens costs one pair only.
             # A keyframe that has never matched may itself be the bad frame.
-            return self._first_inliers == 0 or self._failures > config.max_failures
+            return not self.has_matched or self._failures > config.max_failures
         too_few = self._last_inliers < config.min_inlier_ratio * self._first_inliers
         return too_few or self._moving_frames >= config.max_frames

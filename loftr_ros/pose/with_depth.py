@@ -1,0 +1,355 @@
+"""Motion from matches whose points in image 0 have a known depth, so that the translation has its true length.
+
+Depths are inverse depths with a standard deviation each. The error of a match in image 1 is whitened with the noise of
+the match and that of the depth, which moves the point along its epipolar line. A match with an unknown depth therefore
+counts across its epipolar line only, as in the essential matrix, and no match needs to be left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from loftr_ros import geometry
+from loftr_ros.config import PoseConfig
+from loftr_ros.datatypes import Camera, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.errors import MissingDependencyError
+from loftr_ros.pose import models
+from loftr_ros.pose.acceptance import log10_false_alarms, neighbour_order
+from loftr_ros.pose.least_squares import minimise
+from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
+from loftr_ros.pose.robust import MAX_ITERATIONS, MIN_ITERATIONS
+from loftr_ros.transforms import UncertainTransform
+
+RELIABLE_DEPTH = 0.3
+"""The search uses depths with a relative standard deviation up to this; least squares use all."""
+
+SEARCHED = 500
+"""Matches among which the motion is searched, spread over the image."""
+
+ROUNDS = 2
+"""The whitening belongs to a motion: it is repeated with the result of the first round."""
+
+FREEDOM = 3
+"""Number of matches with depth that determine a motion."""
+
+MAX_STD_RAD = 0.1
+"""A rotation with a larger standard deviation is not determined."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InverseDepth:
+    """Inverse depths 1 / z of points in camera 0, in the unit of the translation.
+
+    Args:
+        value: (N,), NaN where unknown.
+        sigma: (N,) standard deviation, infinite where unknown.
+    """
+
+    value: np.ndarray
+    sigma: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    def reliable(self) -> np.ndarray:
+        """(N,) bool, known with a relative standard deviation up to RELIABLE_DEPTH."""
+        with np.errstate(invalid='ignore'):
+            return self.sigma <= RELIABLE_DEPTH * self.value
+
+    def select(self, index) -> InverseDepth:
+        return InverseDepth(self.value[index], self.sigma[index])
+
+    @classmethod
+    def unknown(cls, count: int) -> InverseDepth:
+        return cls(np.full(count, np.nan), np.full(count, np.inf))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Problem:
+    """Points with inverse depth (n,), its standard deviation, and the standard deviation of each match [px]."""
+
+    points: Points
+    depth: InverseDepth
+    sigma_px: np.ndarray
+
+    def select(self, index: np.ndarray) -> _Problem:
+        return _Problem(self.points.select(index), self.depth.select(index), self.sigma_px[index])
+
+    def project(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the points in camera 1 times their inverse depth in camera 0 (3, n), its z (n,), the image (2, n)."""
+        rotation, translation = pose[:3, :3], pose[:3, 3]
+        moved = rotation @ self.points.rays0 + translation[:, None] * self.depth.value
+        z = np.where(moved[2] > 0, moved[2], np.inf)
+        return moved, z, moved[:2] / z
+
+    def whitening(self, pose: np.ndarray) -> np.ndarray:
+        """Return (2, 2, n), from a difference of normalised points in image 1 to an error [px] with equal noise.
+
+        The noise of the depth has the direction v of the epipolar line: the covariance is that of 1 px of noise,
+        I + s v v^T with a unit vector v, whose inverse root is I - (1 - 1 / sqrt(1 + s)) v v^T.
+        """
+        _, z, image = self.project(pose)
+        along = (pose[:2, 3, None] - image * pose[2, 3]) / z  # derivative of the image by the inverse depth
+        along = np.einsum('ijn,jn->in', self.points.to_px1, along)
+        length = np.maximum(np.sqrt(np.sum(along**2, axis=0)), np.finfo(float).tiny)
+        with np.errstate(invalid='ignore'):  # infinity times 0: an unknown depth without parallax does not matter
+            share = np.nan_to_num(length * self.depth.sigma / self.sigma_px, nan=0.0, posinf=1e9)
+        shrink = 1 - 1 / np.sqrt(1 + share**2)
+        direction = along / length
+        white = self.points.to_px1.copy()
+        across = np.einsum('in,ijn->jn', direction, self.points.to_px1)
+        white -= shrink * direction[:, None] * across[None]
+        return white
+
+    def errors(self, pose: np.ndarray, white: np.ndarray) -> np.ndarray:
+        """Return (2, n) [px]; infinite behind camera 1."""
+        _, z, image = self.project(pose)
+        errors = np.einsum('ijn,jn->in', white, self.points.rays1[:2] - image)
+        return np.where(np.isfinite(z), errors, np.inf)
+
+    def model(self, pose: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return errors (2, n), derivatives (6, 2, n) by the steps of `_retract`, and the same as expected."""
+        moved, z, (x, y) = self.project(pose)
+        turned = moved - pose[:3, 3, None] * self.depth.value
+        zero, near = np.zeros_like(x), self.depth.value
+        by_point = np.array([[near, zero], [zero, near], [-x * near, -y * near]])  # x, y, z of the translation
+        a, b, c = turned
+        by_turn = np.array([[-x * b, -c - y * b], [c + x * a, y * a], [-b, a]])
+        slope = np.concatenate([by_point, by_turn]) / z  # (6, 2, n): the image by translation and rotation
+        jacobian = -np.einsum('ijn,pjn->pin', white, slope)
+        return self.errors(pose, white), jacobian, jacobian
+
+
+def estimate_pose_with_depth(
+    matches: Matches,
+    camera0: Camera,
+    camera1: Camera,
+    depth: InverseDepth,
+    config: PoseConfig,
+    scale: Scale,
+    guess: np.ndarray | None = None,
+) -> RelativePose | PoseFailure:
+    """Return the motion from camera 0 to camera 1 with its length, or why the matches give none.
+
+    Inliers have a whitened error up to the threshold of `config.max_epipolar_error_px`. The covariance is full: it has
+    no unknown direction. The status is always OK; a translation may be smaller than its deviation.
+
+    Args:
+        depth: of keypoints0, N. At least `config.min_inliers` must be reliable.
+        scale: where the depths come from.
+        guess: (4, 4) motion that the search tries first, for example the last one; None: no guess.
+    """
+    points = models.usable_points(matches, camera0, camera1)
+    problem = _problem(points, depth, matches.sigma_px)
+    reliable = np.flatnonzero(problem.depth.reliable)
+    if len(reliable) < config.min_inliers:
+        return PoseFailure(
+            PoseStatus.TOO_FEW_MATCHES,
+            f'{len(reliable)} of {len(matches)} matches have a depth, at least {config.min_inliers} needed '
+            '(pose.min_inliers)',
+            len(matches),
+        )
+    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    pose = _search(problem.select(reliable), config, threshold, guess)
+    if pose is None:
+        return PoseFailure(PoseStatus.TOO_FEW_INLIERS, 'no motion explains the matches', len(matches))
+    for _ in range(ROUNDS):
+        white = problem.whitening(pose)
+        pose, covariance, _ = minimise(
+            lambda state, white=white: problem.model(state, white),
+            _retract,
+            pose,
+            points.weights,
+            points.tiles,
+            threshold,
+        )
+    return _judged(pose, covariance, problem, len(matches), config, threshold, scale)
+
+
+def _problem(points: Points, depth: InverseDepth, sigma_px: np.ndarray) -> _Problem:
+    depth = depth.select(points.rows)
+    value, sigma = depth.value.copy(), depth.sigma.copy()
+    known = np.isfinite(value) & (value > 0) & np.isfinite(sigma)
+    value[~known] = np.median(value[known]) if known.any() else 1.0  # any value: only the direction of its line counts
+    sigma[~known] = np.inf
+    noise = sigma_px[points.rows].astype(np.float64)
+    noise_known = np.isfinite(noise) & (noise > 0)
+    noise[~noise_known] = np.median(noise[noise_known]) if noise_known.any() else 1.0
+    return _Problem(points, InverseDepth(value, sigma), noise)
+
+
+def _retract(pose: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Apply a step (6,): translation, then a rotation vector from the left. The order is that of covariances."""
+    return geometry.transform(models.retract_rotation(pose[:3, :3], step[3:]), pose[:3, 3] + step[:3])
+
+
+def _search(problem: _Problem, config: PoseConfig, threshold: float, guess: np.ndarray | None) -> np.ndarray | None:
+    """Return the best pose (4, 4) of the random search and the guess, by the truncated sum of squared errors."""
+    candidates = [] if guess is None else [guess]
+    some = problem.points.spread(SEARCHED)
+    chosen = problem.select(np.searchsorted(problem.points.rows, some.rows))
+    found = (_by_poselib if config.estimator == 'poselib' else _by_opencv)(chosen, config, threshold)
+    if found is not None:
+        candidates.append(found)
+
+    def cost(pose: np.ndarray) -> float:
+        errors = np.sum(chosen.errors(pose, chosen.whitening(pose)) ** 2, axis=0)
+        return float(np.minimum(errors, threshold**2).sum())
+
+    return min(candidates, key=cost) if candidates else None
+
+
+def _by_poselib(problem: _Problem, config: PoseConfig, threshold: float) -> np.ndarray | None:
+    try:
+        import poselib
+    except ImportError as error:
+        raise MissingDependencyError(
+            'poselib is not installed; pip install poselib, or set pose.estimator to opencv (less accurate)'
+        ) from error
+    focal = problem.points.focal_px
+    camera = {'model': 'SIMPLE_PINHOLE', 'width': 0, 'height': 0, 'params': [focal, 0.0, 0.0]}
+    options = {
+        'max_reproj_error': threshold,
+        'success_prob': config.confidence,
+        'seed': config.seed,
+        'min_iterations': MIN_ITERATIONS,
+        'max_iterations': MAX_ITERATIONS,
+    }
+    pose, info = poselib.estimate_absolute_pose(
+        problem.points.pixels(focal)[1], _places(problem), camera, options, {'max_iterations': 0}
+    )
+    if info['num_inliers'] <= FREEDOM or not np.all(np.isfinite(pose.Rt)):
+        return None
+    return geometry.transform(geometry.nearest_rotation(pose.R), pose.t)
+
+
+def _by_opencv(problem: _Problem, config: PoseConfig, threshold: float) -> np.ndarray | None:
+    import cv2
+
+    focal = problem.points.focal_px
+    params = cv2.UsacParams()
+    params.threshold, params.confidence = threshold, config.confidence
+    params.randomGeneratorState, params.maxIterations = config.seed % 2**31, MAX_ITERATIONS
+    matrix = np.diag([focal, focal, 1.0])
+    try:
+        found, _, turn, translation, _ = cv2.solvePnPRansac(
+            _places(problem), problem.points.pixels(focal)[1], matrix, None, params=params
+        )
+    except cv2.error:
+        return None
+    if not found or not np.isfinite(translation).all() or not np.isfinite(turn).all():
+        return None
+    return geometry.transform(geometry.rotation_from_vector(turn.ravel()), translation.ravel())
+
+
+def _places(problem: _Problem) -> np.ndarray:
+    """Return the points (n, 3) in camera 0."""
+    return np.ascontiguousarray((problem.points.rays0 / problem.depth.value).T)
+
+
+def _judged(pose, covariance, problem: _Problem, num_matches: int, config: PoseConfig, threshold: float, scale: Scale):
+    """Return the pose if more matches support it than wrong ones would, and if they determine it."""
+    points = problem.points
+    inliers = np.sum(problem.errors(pose, problem.whitening(pose)) ** 2, axis=0) <= threshold**2
+    count = int(inliers.sum())
+
+    def fail(reason: str) -> PoseFailure:
+        return PoseFailure(PoseStatus.TOO_FEW_INLIERS, reason, num_matches, count)
+
+    if count < config.min_inliers:
+        return fail(f'{count} matches agree on one motion, at least {config.min_inliers} needed (pose.min_inliers)')
+    order = neighbour_order(inliers, points)
+    if order.is_impossible:
+        return fail(
+            f'{count} matches agree, but no camera sees surfaces in this order: another place, or a mirror image'
+        )
+    by_row = np.empty(points.rows[-1] + 1, int)
+    by_row[points.rows] = np.arange(len(points))
+
+    def agrees(some: Points) -> np.ndarray:
+        # Depth and noise belong to the point of image 0.
+        own = by_row[some.rows]
+        paired = _Problem(some, problem.depth.select(own), problem.sigma_px[own])
+        return np.sum(paired.errors(pose, paired.whitening(pose)) ** 2, axis=0) <= threshold**2
+
+    false_alarms = log10_false_alarms(inliers, points, FREEDOM, agrees, order)
+    if false_alarms > config.max_log10_false_alarms:
+        return fail(
+            f'{count} matches agree on one motion, and wrong matches alone could do so: log10 of false alarms is '
+            f'{false_alarms:.1f}, at most {config.max_log10_false_alarms:g} needed (pose.max_log10_false_alarms)'
+        )
+    if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance[3:, 3:])[-1] > MAX_STD_RAD**2:
+        return fail(f'{count} matches agree, but they do not determine the motion: they are on a line or too close')
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    in_matches = np.zeros(num_matches, bool)
+    in_matches[points.rows[inliers]] = True
+    rays0, rays1 = (rays[:2, inliers].T for rays in (points.rays0, points.rays1))
+    length = np.linalg.norm(translation)
+    if length > 0:
+        errors = models.epipolar_errors(rotation, translation / length, points)[inliers]
+    else:
+        errors = models.rotation_errors(rotation, points, models.whitening(rotation, points))[0, inliers]
+    return RelativePose(
+        pose,
+        covariance,
+        in_matches,
+        float(np.rad2deg(np.median(geometry.parallax_angles(rotation, rays0, rays1)))),
+        float(np.sqrt(np.mean(errors**2))),
+        scale,
+        log10_false_alarms=false_alarms,
+    )
+
+
+# --- depth from a known motion -----------------------------------------------------------------------------------
+
+
+def triangulate(matches: Matches, camera0: Camera, camera1: Camera, cam1_from_cam0: UncertainTransform, gate_px: float):
+    """Return the InverseDepth of keypoints0 from their places in image 1.
+
+    Unknown where the match is more than `gate_px` off its epipolar line, or behind a camera by more than its noise.
+
+    Args:
+        cam1_from_cam0: its covariance is that of the length of the translation, which all depths share.
+    """
+    depth = InverseDepth.unknown(len(matches))
+    points = models.usable_points(matches, camera0, camera1)
+    if not len(points):
+        return depth
+    rotation, translation = cam1_from_cam0.rotation, cam1_from_cam0.translation
+    turned = rotation @ points.rays0
+    # x1 ~ R x0 + rho t: two equations, linear in rho, each in pixels at the depth of the point in camera 1.
+    along = np.einsum('ijn,jn->in', points.to_px1, translation[:2, None] - points.rays1[:2] * translation[2])
+    offset = np.einsum('ijn,jn->in', points.to_px1, points.rays1[:2] * turned[2] - turned[:2])
+    square = np.maximum(np.sum(along**2, axis=0), np.finfo(float).tiny)
+    value = np.sum(along * offset, axis=0) / square
+    z = turned[2] + value * translation[2]
+    across = np.abs(along[0] * offset[1] - along[1] * offset[0]) / np.sqrt(square)
+    noise = matches.sigma_px[points.rows].astype(np.float64)
+    known = np.isfinite(noise) & (noise > 0)
+    noise[~known] = np.median(noise[known]) if known.any() else 1.0
+    with np.errstate(divide='ignore', invalid='ignore'):
+        error_px = across / z
+        sigma = noise * np.abs(z) / np.sqrt(square)
+        length = np.linalg.norm(translation)
+        direction = translation / length
+        relative = np.sqrt(direction @ cam1_from_cam0.covariance[:3, :3] @ direction) / length
+        sigma = np.hypot(sigma, relative * value)
+        good = (z > 0) & (error_px <= gate_px) & (value > -2 * sigma) & np.isfinite(sigma)
+    value = np.maximum(value, 1e-9)
+    depth.value[points.rows[good]] = value[good]
+    depth.sigma[points.rows[good]] = sigma[good]
+    return depth
+
+
+def carry_depth(depth: InverseDepth, camera0: Camera, keypoints0: np.ndarray, cam1_from_cam0: np.ndarray):
+    """Return the InverseDepth in camera 1 of points that have `depth` in camera 0."""
+    rays0 = geometry.homogeneous(geometry.undistort_points(camera0, keypoints0)).T
+    turned = (cam1_from_cam0[:3, :3] @ rays0)[2]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        z = turned + depth.value * cam1_from_cam0[2, 3]  # z in camera 1 over z in camera 0
+        value, sigma = depth.value / z, depth.sigma * np.abs(turned) / z**2
+        good = (z > 0) & np.isfinite(value) & np.isfinite(sigma)
+    return InverseDepth(np.where(good, value, np.nan), np.where(good, sigma, np.inf))
