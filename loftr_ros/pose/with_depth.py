@@ -8,6 +8,7 @@ counts across its epipolar line only, as in the essential matrix, and no match n
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -30,6 +31,9 @@ SEARCHED = 500
 
 ROUNDS = 2
 """The whitening belongs to a motion: it is repeated with the result of the first round."""
+
+MIN_INVERSE_DEPTH = 1e-9
+"""Of points at infinity, or behind a camera by noise."""
 
 FREEDOM = 3
 """Number of matches with depth that determine a motion."""
@@ -104,6 +108,18 @@ class _Problem:
         white -= shrink * direction[:, None] * across[None]
         return white
 
+    def with_triangulated(self, pose: np.ndarray) -> _Problem:
+        """Return the problem in which unknown depths are those that agree best with a motion.
+
+        They do not count, but the derivatives of a point depend on its place on the epipolar line.
+        """
+        unknown = ~np.isfinite(self.depth.sigma)
+        if not unknown.any():
+            return self
+        value = self.depth.value.copy()
+        value[unknown] = np.maximum(_depth_along_line(self.points, pose)[0][unknown], MIN_INVERSE_DEPTH)
+        return dataclasses.replace(self, depth=InverseDepth(value, self.depth.sigma))
+
     def errors(self, pose: np.ndarray, white: np.ndarray) -> np.ndarray:
         """Return (2, n) [px]; infinite behind camera 1."""
         _, z, image = self.project(pose)
@@ -157,9 +173,10 @@ def estimate_pose_with_depth(
     if pose is None:
         return PoseFailure(PoseStatus.TOO_FEW_INLIERS, 'no motion explains the matches', len(matches))
     for _ in range(ROUNDS):
-        white = problem.whitening(pose)
+        problem = problem.with_triangulated(pose)
+        model = functools.partial(problem.model, white=problem.whitening(pose))
         pose, covariance, _ = minimise(
-            lambda state, white=white: problem.model(state, white),
+            model,
             _retract,
             pose,
             points.weights,
@@ -318,30 +335,40 @@ def triangulate(matches: Matches, camera0: Camera, camera1: Camera, cam1_from_ca
     points = models.usable_points(matches, camera0, camera1)
     if not len(points):
         return depth
-    rotation, translation = cam1_from_cam0.rotation, cam1_from_cam0.translation
-    turned = rotation @ points.rays0
-    # x1 ~ R x0 + rho t: two equations, linear in rho, each in pixels at the depth of the point in camera 1.
-    along = np.einsum('ijn,jn->in', points.to_px1, translation[:2, None] - points.rays1[:2] * translation[2])
-    offset = np.einsum('ijn,jn->in', points.to_px1, points.rays1[:2] * turned[2] - turned[:2])
-    square = np.maximum(np.sum(along**2, axis=0), np.finfo(float).tiny)
-    value = np.sum(along * offset, axis=0) / square
-    z = turned[2] + value * translation[2]
-    across = np.abs(along[0] * offset[1] - along[1] * offset[0]) / np.sqrt(square)
+    value, along, across = _depth_along_line(points, cam1_from_cam0.matrix)
+    translation = cam1_from_cam0.translation
+    z = (cam1_from_cam0.rotation @ points.rays0)[2] + value * translation[2]
     noise = matches.sigma_px[points.rows].astype(np.float64)
     known = np.isfinite(noise) & (noise > 0)
     noise[~known] = np.median(noise[known]) if known.any() else 1.0
     with np.errstate(divide='ignore', invalid='ignore'):
         error_px = across / z
-        sigma = noise * np.abs(z) / np.sqrt(square)
+        sigma = noise * np.abs(z) / along
         length = np.linalg.norm(translation)
         direction = translation / length
-        relative = np.sqrt(direction @ cam1_from_cam0.covariance[:3, :3] @ direction) / length
+        relative = np.sqrt(max(direction @ cam1_from_cam0.covariance[:3, :3] @ direction, 0.0)) / length
         sigma = np.hypot(sigma, relative * value)
         good = (z > 0) & (error_px <= gate_px) & (value > -2 * sigma) & np.isfinite(sigma)
-    value = np.maximum(value, 1e-9)
+    value = np.maximum(value, MIN_INVERSE_DEPTH)
     depth.value[points.rows[good]] = value[good]
     depth.sigma[points.rows[good]] = sigma[good]
     return depth
+
+
+def _depth_along_line(points: Points, cam1_from_cam0: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the inverse depth (n,) at which each match is nearest, and the derivative and the error there (n,).
+
+    x1 ~ R x0 + rho t are two equations, linear in rho. Derivative and error are in pixels of image 1, times z in
+    camera 1 over z in camera 0.
+    """
+    rotation, translation = cam1_from_cam0[:3, :3], cam1_from_cam0[:3, 3]
+    turned = rotation @ points.rays0
+    along = np.einsum('ijn,jn->in', points.to_px1, translation[:2, None] - points.rays1[:2] * translation[2])
+    offset = np.einsum('ijn,jn->in', points.to_px1, points.rays1[:2] * turned[2] - turned[:2])
+    length = np.maximum(np.sqrt(np.sum(along**2, axis=0)), np.finfo(float).tiny)
+    direction = along / length
+    value = np.sum(direction * offset, axis=0) / length
+    return value, length, np.abs(direction[0] * offset[1] - direction[1] * offset[0])
 
 
 def carry_depth(depth: InverseDepth, camera0: Camera, keypoints0: np.ndarray, cam1_from_cam0: np.ndarray):
