@@ -11,9 +11,8 @@ from pictures import forms
 
 from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
-from loftr_ros.geometry import undistort_points
+from loftr_ros.geometry import rotation_from_vector, undistort_points
 from loftr_ros.levels import Levels
-from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.messages import FrameReader, camera_from_info, extrinsics_from_infos, image_from_msg, stamp_ns
 
 BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)

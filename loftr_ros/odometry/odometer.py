@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 SCALES = {'mono': Scale.UP_TO_SCALE, 'stereo': Scale.STEREO, 'rgbd': Scale.DEPTH}
 
-CHI2_99 = {3: 11.34, 6: 16.81}
-"""99 % of the squares of normal errors of so many degrees of freedom are below."""
+CHI2_999 = {3: 16.27, 6: 22.46}
+"""99.9 % of the squares of normal errors of so many degrees of freedom are below."""
 
 STATIC_PX = 1.0
 """Largest median motion of the points of a camera that has not moved [px]."""
@@ -169,7 +169,10 @@ class Odometer:
         """Make the first frame the keyframe, at the origin."""
         started = time.perf_counter()
         origin = UncertainTransform(np.eye(4), START_VARIANCE * np.eye(6))
-        self._use(self._new_keyframe(current, origin, self._table, self._segments))
+        keyframe = self._new_keyframe(current, origin, self._table, self._segments)
+        self._use(keyframe)
+        at_keyframe = UncertainTransform.exact(np.eye(4))
+        self._last = _Located(keyframe, at_keyframe, current.frames.stamp_ns, current.number, Tracks.empty())
         return self._motion(current, MotionStatus.STARTING, origin, started=started, is_keyframe=True)
 
     def _match(
@@ -240,7 +243,7 @@ class Odometer:
         self, current: FrameFeatures, keyframe: LocatedKeyframe, pair: PairResult, relative: UncertainTransform
     ) -> Motion:
         started = time.perf_counter()
-        relocalised = self._lost or keyframe is not self._keyframe
+        relocalised = self._lost > 0 or keyframe is not self._keyframe
         if keyframe.segment > self._segments:
             self._segments = keyframe.segment
             self._on_restart('no earlier keyframe was found again')
@@ -441,7 +444,7 @@ class Odometer:
 
 
 def _is_significant(vector: np.ndarray, covariance: np.ndarray) -> bool:
-    return vector @ np.linalg.solve(covariance, vector) > CHI2_99[len(vector)]
+    return vector @ np.linalg.solve(covariance, vector) > CHI2_999[len(vector)]
 
 
 def _is_static(pose: RelativePose, matches: Matches) -> bool:
