@@ -6,7 +6,7 @@ VENV := $(CURDIR)/.venv
 PYTHON ?= python3
 # torch's own index is not needed: 2.13.0 is pinned in constraints.txt.
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-SOURCES := $(shell find loftr_ros msg launch config scripts -type f -not -name '*.pyc' 2>/dev/null)
+SOURCES := $(shell find loftr_ros msg srv launch config scripts -type f -not -name '*.pyc' 2>/dev/null)
 RUN := . scripts/environment.sh &&
 
 .PHONY: help install build demo test test-slow accuracy accuracy-gcm lint format docs clean

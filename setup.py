@@ -34,6 +34,8 @@ setup(
         'ros': [
             'ros-kilted-rclpy[fastrtps]',
             'ros-kilted-sensor-msgs',
+            'ros-kilted-nav-msgs',
+            'ros-kilted-std-srvs',
             'ros-diagnostic-msgs',
             'ros-ament-cmake',
             'ros-ament-cmake-python',

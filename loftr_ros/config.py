@@ -178,13 +178,20 @@ class InputConfig(Checked):
 
     pairing: str = setting(
         'temporal',
-        'stereo: left with right; temporal: keyframe with current frame of one camera',
-        choices=('stereo', 'temporal'),
+        'stereo: left with right; temporal: keyframe with current frame of one camera; odometry: the same for the '
+        'cameras of odometry.rig, with the motion over all frames',
+        choices=('stereo', 'temporal', 'odometry'),
         fixed=True,
     )
     image_transport: str = setting(
         'raw',
         'raw: sensor_msgs/Image; compressed: CompressedImage on <topic>/compressed',
+        choices=('raw', 'compressed'),
+        fixed=True,
+    )
+    depth_transport: str = setting(
+        'raw',
+        'raw: sensor_msgs/Image on depth/image; compressed: CompressedImage on depth/image/compressedDepth',
         choices=('raw', 'compressed'),
         fixed=True,
     )
@@ -227,7 +234,7 @@ class KeyframeConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OdometryConfig(Checked):
-    """Motion over many frames."""
+    """Motion over many frames, with input.pairing odometry."""
 
     rig: str = setting(
         'mono',
@@ -256,6 +263,25 @@ class OdometryConfig(Checked):
         'after this number of frames in a row without a pose the motion starts again at the last pose, with an unknown '
         'covariance, as soon as two frames match',
         minimum=1,
+    )
+    base_frame: str = setting('base_link', 'frame of the robot, child_frame_id of ~/odometry', fixed=True)
+    odom_frame: str = setting('odom', 'frame of the robot at the first image; the parent of base_frame', fixed=True)
+    base_from_camera: str = setting(
+        '',
+        'pose of the optical frame of the (left) camera in base_frame: "x y z roll pitch yaw" or "x y z qx qy qz qw" '
+        '[m, rad]; forward: at its origin, looking along x; empty: from TF. Nothing is published before it is known',
+        fixed=True,
+    )
+    publish_odom_tf: bool = setting(
+        False, 'publish the transform odom_frame -> base_frame on /tf; only one node may do so', fixed=True
+    )
+    invert_odom_tf: bool = setting(
+        False, 'publish it as base_frame -> odom_frame, where base_frame has another parent already', fixed=True
+    )
+    publish_null_when_lost: bool = setting(
+        True,
+        'without a pose ~/odometry has a quaternion of zeros and variances of 9999, as rtabmap; false: no message',
+        fixed=True,
     )
 
 

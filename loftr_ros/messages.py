@@ -28,18 +28,19 @@ class FrameReader:
 
     Attributes:
         baseline_fault: why the last stereo pair had no baseline; empty if it had one.
+        depth_fault: why the last depth image may not be registered to its image; empty if it is.
     """
 
     def __init__(self):
-        self.baseline_fault = ''
+        self.baseline_fault = self.depth_fault = ''
         self._levels = (Levels(), Levels())  # of the left and the right camera
 
     def read(self, messages: tuple, rectified: bool) -> FrameSet:
-        """Return the frames of one camera, or of a left and a right camera.
+        """Return the frames of one camera, of one with a depth camera, or of a left and a right camera.
 
         Args:
-            messages: image and camera_info, of the left and then the right camera; a Camera in place of camera_info
-                where the calibration is known otherwise.
+            messages: image and camera_info, then the depth image, or image and camera_info of the right camera; a
+                Camera in place of camera_info where the calibration is known otherwise.
 
         Raises:
             InputError: a message is invalid.
@@ -54,6 +55,8 @@ class FrameReader:
             )
             for image, info, levels in pairs
         ]
+        if len(messages) == 3:
+            return FrameSet(frames[0], depth_m=self._registered_depth(messages[2], frames[0]))
         if len(frames) == 1:
             return FrameSet(frames[0])
         if isinstance(messages[1], Camera) or isinstance(messages[3], Camera):
@@ -61,6 +64,23 @@ class FrameReader:
         else:
             extrinsics, self.baseline_fault = extrinsics_from_infos(messages[1], messages[3], rectified=rectified)
         return FrameSet(*frames, extrinsics)
+
+    def _registered_depth(self, msg, frame: Frame) -> np.ndarray:
+        depth_m = depth_from_msg(msg)
+        size, needed = depth_m.shape[::-1], frame.image.shape[1::-1]
+        if size != needed:
+            raise InputError(
+                f'depth image of {msg.header.frame_id!r} has {size[0]}x{size[1]} pixels and its image '
+                f'{needed[0]}x{needed[1]}; needed is depth that is registered to the image, with a value for each of '
+                'its pixels: RealSense align_depth.enable and aligned_depth_to_color, else depth_image_proc register'
+            )
+        self.depth_fault = ''
+        if msg.header.frame_id != frame.frame_id:
+            self.depth_fault = (
+                f'the depth image is in the frame {msg.header.frame_id!r} and its image in {frame.frame_id!r}: depth '
+                'that is not registered to the image gives wrong motions'
+            )
+        return depth_m
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------
@@ -303,3 +323,61 @@ def _compressed(msg, levels: Levels) -> np.ndarray:
         # image_transport compresses the raw Bayer pattern as a grey image.
         return cv2.cvtColor(image, ENCODINGS[source].to_bgr)
     return image
+
+
+# --- depth -----------------------------------------------------------------------------------------------------------
+
+DEPTH_ENCODINGS = {'16UC1': _Encoding('u2', 1), 'mono16': _Encoding('u2', 1), '32FC1': _Encoding('f4', 1)}
+MILLIMETRE = np.float32(1e-3)
+
+COMPRESSED_DEPTH_HEADER = 12
+"""Bytes before the PNG of compressed_depth_image_transport: its format as int32, and two float32 of 32FC1 images."""
+
+
+def depth_from_msg(msg) -> np.ndarray:
+    """Return the depth of an Image, or of a CompressedImage of compressed_depth_image_transport.
+
+    As REP-118: 16UC1 in millimetres, 32FC1 in metres.
+
+    Returns:
+        (H, W) float32 z [m]; NaN where unknown.
+
+    Raises:
+        InputError: the message is empty, too short, not depth, or cannot be decoded.
+    """
+    depth = _raw_depth(msg) if hasattr(msg, 'encoding') else _compressed_depth(msg)
+    if depth.dtype == np.uint16:
+        depth = depth * MILLIMETRE
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+
+
+def _raw_depth(msg) -> np.ndarray:
+    encoding = DEPTH_ENCODINGS.get(msg.encoding)
+    if encoding is None:
+        raise InputError(
+            f'depth image of {msg.header.frame_id!r} has the encoding {msg.encoding!r}; needed is 16UC1 [mm] or 32FC1 '
+            '[m] (REP-118): subscribe to the depth topic, not to its picture or disparity'
+        )
+    return _pixels(msg, encoding)
+
+
+def _compressed_depth(msg) -> np.ndarray:
+    """Decode the PNG. That of 32FC1 contains the inverse depth in steps: z = a / (value - b), 0 where unknown."""
+    name = f'compressed depth image of {msg.header.frame_id!r}'
+    source, *_ = re.split(r'[;\s]', msg.format)
+    if 'compressedDepth' not in msg.format or source not in DEPTH_ENCODINGS or 'rvl' in msg.format:
+        raise InputError(
+            f'{name} has the format {msg.format!r}; needed is 16UC1 or 32FC1 with "compressedDepth png": subscribe to '
+            'the topic that ends with /compressedDepth, or set input.depth_transport to raw'
+        )
+    data = np.frombuffer(msg.data, np.uint8)
+    depth = None
+    if len(data) > COMPRESSED_DEPTH_HEADER:
+        depth = cv2.imdecode(data[COMPRESSED_DEPTH_HEADER:], cv2.IMREAD_UNCHANGED)
+    if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+        raise InputError(f'{name}: {len(data)} bytes of format {msg.format!r} cannot be decoded as a 16-bit PNG')
+    if source != '32FC1':
+        return depth
+    scale, offset = data[4:COMPRESSED_DEPTH_HEADER].view('<f4')
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.where(depth > 0, scale / (depth - offset), np.float32(np.nan)).astype(np.float32)

@@ -188,7 +188,7 @@ def test_a_stereo_folder_is_played_on_the_topics_of_the_node_in_recorded_time(dr
         '/clock': Clock,
         'right/image_rect': Image,
     }
-    heard = Listener(tmp_path, topics).hear(drive, '--clock', '--loop', '2', '--wait', '1', '--pairing', 'stereo')
+    heard = Listener(tmp_path, topics).hear(drive, '--clock', '--loop', '2', '--wait', '1', '--rig', 'stereo')
     stamps = [stamp_ns(message.header) for message in heard['left/image_rect']]
     clock = [message.clock.sec * 10**9 + message.clock.nanosec for message in heard['/clock']]
     # The second loop repeats the stamps of the first: time jumps back, as it does in a bag that loops.
@@ -201,7 +201,7 @@ def test_a_stereo_folder_is_played_on_the_topics_of_the_node_in_recorded_time(dr
 def test_compressed_images_and_stamps_of_now(drive, tmp_path):
     topics = {'image/compressed': CompressedImage, 'camera_info': CameraInfo}
     before = time.time_ns()
-    arguments = ('--compressed', '--pairing', 'temporal', '--rate', '20', '--stamps', tmp_path / 's.csv')
+    arguments = ('--compressed', '--rig', 'mono', '--rate', '20', '--stamps', tmp_path / 's.csv')
     # --wait asks for a listener on every topic, so that all four frames arrive.
     heard = Listener(tmp_path, topics).hear(drive, *arguments, '--wait', '1')
     stamps = [stamp_ns(message.header) for message in heard['image/compressed']]

@@ -13,7 +13,12 @@ from pathlib import Path
 
 def add_arguments(parser) -> None:
     parser.add_argument('source', type=Path)
-    parser.add_argument('--pairing', choices=('auto', 'stereo', 'temporal'), default='auto', help='topics of the node')
+    parser.add_argument(
+        '--rig',
+        choices=('auto', 'mono', 'stereo', 'rgbd'),
+        default='auto',
+        help='what of a folder of images is published; auto: stereo where there are two cameras, otherwise mono',
+    )
     parser.add_argument(
         '--camera-info',
         type=Path,

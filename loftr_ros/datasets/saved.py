@@ -1,7 +1,8 @@
-"""The package's own layout: left/, and optionally right/, left.yaml, right.yaml, stamps.txt and poses.txt (TUM)."""
+"""The package's own layout: left/ and optionally right/, depth/, left.yaml, right.yaml, stamps.txt, poses.txt (TUM)."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,13 @@ from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_stamps
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import transform
-from loftr_ros.image_files import list_images
+from loftr_ros.image_files import list_images, read_raw
 from loftr_ros.output_files import write_image
+
+FOLDERS = ('left', 'right', 'depth')
+
+DEPTH_UNIT_M = 1e-3
+MAX_DEPTH = 2**16 - 1
 
 POSE_SLACK_NS = 1_000_000
 """Largest difference between a stamp in stamps.txt and one in poses.txt, which may have fewer digits."""
@@ -40,7 +46,16 @@ def read_saved(path: Path, rate_hz: float) -> Sequence:
         if len(stamps_ns) != len(files[0]):
             raise InputError(f'{path} has {len(files[0])} images and {len(stamps_ns)} stamps; write the folder again')
     poses = _saved_poses(path, stamps_ns) if (path / 'poses.txt').is_file() else None
-    return calibrated_sequence(path.name, rate_hz, stamps_ns, files, calibrations, poses)
+    sequence = calibrated_sequence(path.name, rate_hz, stamps_ns, files, calibrations, poses)
+    if not (path / 'depth').is_dir():
+        return sequence
+    depth_files = list_images(path / 'depth')
+    check_pairs(files[0], depth_files, path)
+    return dataclasses.replace(sequence, load_depth0=lambda index: _depth_m(depth_files[index]))
+
+
+def _depth_m(path: Path) -> np.ndarray:
+    return read_raw(path, np.uint16, 1, 'depth (PNG with one 16-bit channel)') * np.float32(DEPTH_UNIT_M)
 
 
 def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
@@ -57,7 +72,7 @@ def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:
 
 
 def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | None = None) -> None:
-    """Write images (left/, right/), cameras (left.yaml, right.yaml), stamps.txt [ns] and poses.txt (TUM format).
+    """Write images (left/, right/), depth/ [mm], left.yaml, right.yaml, stamps.txt [ns] and poses.txt (TUM format).
 
     A stereo pair must be rectified, because the projection_matrix of camera_calibration contains only a baseline along
     x. An earlier sequence in the folder is replaced. `progress` is called with the number of frames written so far.
@@ -73,7 +88,10 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
         raise InputError(f'{sequence.name} is not rectified: cam1_from_cam0 is\n{extrinsics}\nrectify it before saving')
     earlier = _earlier_files(folder)
     written = {folder / 'stamps.txt'}
-    sides = ('left', 'right')[: len(sequence.load)]
+    sides = FOLDERS[: len(sequence.load)]
+    has_depth = 'rgbd' in sequence.rigs()
+    if has_depth:
+        (folder / 'depth').mkdir(parents=True, exist_ok=True)
     for side, camera in zip(sides, (sequence.camera0, sequence.camera1), strict=False):
         (folder / side).mkdir(parents=True, exist_ok=True)
         if camera is not None:
@@ -89,17 +107,22 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
             file = folder / side / f'{index:06d}.png'
             write_image(file, frame.image)
             written.add(file)
+        if has_depth:
+            file = folder / 'depth' / f'{index:06d}.png'
+            write_image(file, np.rint(sequence.depth0(index) / DEPTH_UNIT_M).clip(0, MAX_DEPTH).astype(np.uint16))
+            written.add(file)
         if progress:
             progress(index + 1)
     for file in earlier - written:
         file.unlink()
-    if 'right' not in sides and (folder / 'right').is_dir():
-        (folder / 'right').rmdir()
+    for name in ('right', 'depth'):
+        if (folder / name).is_dir() and not any((folder / name).iterdir()):
+            (folder / name).rmdir()
 
 
 def _earlier_files(folder: Path) -> set[Path]:
     """Return the files of an earlier sequence in the folder; InputError if it contains other images."""
-    images = {file for side in ('left', 'right') for file in (folder / side).glob('*')}
+    images = {file for name in FOLDERS for file in (folder / name).glob('*')}
     foreign = sorted(file for file in images if not re.fullmatch(r'\d{6}\.png', file.name))
     if images and (foreign or not (folder / 'stamps.txt').is_file()):
         found = (foreign or sorted(images))[0]

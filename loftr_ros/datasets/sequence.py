@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loftr_ros.datatypes import Camera, Frame
+from loftr_ros.datatypes import Camera, Frame, FrameSet
 from loftr_ros.errors import InputError
 
 FIRST_STAMP_NS = 1_000_000_000
@@ -83,6 +83,27 @@ class Sequence:
         if self.load_depth0 is None:
             raise InputError(f'{self.name} has no depth; needs a sequence with depth images, or a rendered one')
         return self.load_depth0(self._check(index))
+
+    def rigs(self) -> tuple[str, ...]:
+        """Return the rigs of `odometry.rig` that the sequence has the data of."""
+        has = {'stereo': self.cam1_from_cam0 is not None, 'rgbd': self.has_depth and self.depth_matrix0 is None}
+        return ('mono', *(rig for rig, present in has.items() if present))
+
+    def frame_set(self, index: int, rig: str) -> FrameSet:
+        """Load what a rig sees at `index`: one image, a stereo pair, or an image with its depth.
+
+        Raises:
+            InputError: the sequence does not have the data of the rig.
+        """
+        if rig not in self.rigs():
+            raise InputError(
+                f'{self.name} is no {rig} sequence, it can be {", ".join(self.rigs())}; stereo needs the transform '
+                'between the cameras, rgbd a depth for each pixel of the image'
+            )
+        frames = self.frames(index)
+        if rig == 'stereo':
+            return FrameSet(*frames, self.cam1_from_cam0)
+        return FrameSet(frames[0], depth_m=self.depth0(index) if rig == 'rgbd' else None)
 
     def _check(self, index: int) -> int:
         if not -len(self) <= index < len(self):

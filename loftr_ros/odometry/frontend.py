@@ -13,8 +13,10 @@ from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, FrameSet, Matches, PoseFailure, RelativePose, Scale
 from loftr_ros.matchers.base import Matcher
 from loftr_ros.odometry.keyframes import FrameFeatures, Keyframe
+from loftr_ros.odometry.landmarks import DepthImage
 from loftr_ros.odometry.stamps import StampPolicy
 from loftr_ros.pose import estimate_relative_pose
+from loftr_ros.pose.with_depth import estimate_pose_with_depth
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class FrontEnd:
         self._on_restart = on_restart or (lambda reason: logger.info('%s: starting with a new keyframe', reason))
         self._stamps = StampPolicy()
         self._keyframe: Keyframe | None = None
+        self._keyframe_requested = False
         self._count = 0
 
     def configure(self, config: Config, matcher: Matcher | None = None) -> None:
@@ -97,6 +100,10 @@ class FrontEnd:
         """Drop keyframe and stamps, for example when the clock jumped. Numbers continue, so that ids stay unique."""
         self._stamps.reset()
         self._drop_keyframe(reason)
+
+    def request_keyframe(self) -> None:
+        """Make the next frame of one camera the keyframe."""
+        self._keyframe_requested = True
 
     def process(self, frames: FrameSet) -> PairResult | None:
         """Match the images of a stereo pair, or the image of one camera with the keyframe.
@@ -125,7 +132,7 @@ class FrontEnd:
     def _match_with_keyframe(self, current: FrameFeatures) -> PairResult | None:
         keyframe = self._keyframe
         if keyframe is None:
-            self._keyframe = Keyframe(current)
+            self._use(current)
             return None
         started = time.perf_counter()
         matches = self.matcher.match(keyframe.features0, current.features[0])
@@ -133,9 +140,13 @@ class FrontEnd:
         match_s = current.extract_s + time.perf_counter() - started
         result = self._result(keyframe.frame0, current.frames.frame0, keyframe.number, current.number, matches, match_s)
         keyframe.record(result.pose)
-        if keyframe.should_be_replaced(self.config.keyframe):
-            self._keyframe = Keyframe(current)
+        if self._keyframe_requested or keyframe.should_be_replaced(self.config.keyframe):
+            self._use(current)
         return result
+
+    def _use(self, keyframe: FrameFeatures) -> None:
+        self._keyframe = Keyframe(keyframe)
+        self._keyframe_requested = False
 
     def _match_stereo(self, current: FrameFeatures) -> PairResult:
         """Match left with right; a known baseline gives the pose its length (Scale.BASELINE)."""
@@ -154,3 +165,24 @@ class FrontEnd:
         if frame0.camera is not None and frame1.camera is not None:
             pose = estimate_relative_pose(matches, frame0.camera, frame1.camera, self.config.pose)
         return PairResult(frame0, frame1, id0, id1, matches, pose, match_s, time.perf_counter() - started)
+
+
+def match_pair(
+    matcher: Matcher, config: Config, frame0: Frame, frame1: Frame, depth0_m: np.ndarray | None = None, ids=(0, 1)
+) -> PairResult:
+    """Return matches and motion of two frames of any time, for example to verify a loop closure.
+
+    Args:
+        depth0_m: (H, W) depth that is registered to frame 0 [m], which makes the pose metric.
+        ids: numbers of the frames in the result.
+    """
+    started = time.perf_counter()
+    matches = matcher.match(matcher.extract(frame0.image), matcher.extract(frame1.image))
+    matched = time.perf_counter()
+    pose, cameras = None, (frame0.camera, frame1.camera)
+    if None not in cameras and depth0_m is not None:
+        depth = DepthImage(depth0_m, config.odometry.depth_noise_per_m).at(matches.keypoints0)
+        pose = estimate_pose_with_depth(matches, *cameras, depth, config.pose, Scale.DEPTH)
+    elif None not in cameras:
+        pose = estimate_relative_pose(matches, *cameras, config.pose)
+    return PairResult(frame0, frame1, *ids, matches, pose, matched - started, time.perf_counter() - matched)

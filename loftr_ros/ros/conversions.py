@@ -92,20 +92,20 @@ def matches_to_msg(
         height0=height0,
         width1=width1,
         height1=height1,
-        points0=_flat('f', matches.keypoints0, np.float32),
-        points1=_flat('f', matches.keypoints1, np.float32),
-        confidence=_flat('f', matches.confidence, np.float32),
-        sigma_px=_flat('f', matches.sigma_px, np.float32),
-        inliers=_flat('B', result.inliers, np.uint8),
-        track_ids=_flat('q', result.track_ids, np.int64),
-        track_ids1=_flat('q', result.track_ids1, np.int64),
+        points0=flat('f', matches.keypoints0, np.float32),
+        points1=flat('f', matches.keypoints1, np.float32),
+        confidence=flat('f', matches.confidence, np.float32),
+        sigma_px=flat('f', matches.sigma_px, np.float32),
+        inliers=flat('B', result.inliers, np.uint8),
+        track_ids=flat('q', result.track_ids, np.int64),
+        track_ids1=flat('q', result.track_ids1, np.int64),
         matcher=matcher,
         match_s=float(result.match_s),
         age_s=float(age_s),
     )
 
 
-def _flat(typecode: str, values, dtype) -> array.array:
+def flat(typecode: str, values, dtype) -> array.array:
     """Return values as a flat array.array, which rclpy copies without checking each element."""
     return array.array(typecode, np.ascontiguousarray(values, dtype).tobytes())
 
@@ -151,12 +151,12 @@ def relative_pose_to_msg(
         msg.median_parallax_deg = float(pose.median_parallax_deg)
         msg.epipolar_rmse_px = float(pose.epipolar_rmse_px)
     msg.covariance = np.ascontiguousarray(covariance, np.float64).ravel()
-    _fill_transform(msg.transform, cam1_from_cam0)
-    _fill_transform(msg.other_transform, other)
+    fill_transform(msg.transform, cam1_from_cam0)
+    fill_transform(msg.other_transform, other)
     return msg
 
 
-def _fill_transform(field, a_from_b: np.ndarray | None) -> None:
+def fill_transform(field, a_from_b: np.ndarray | None) -> None:
     """Write a (4, 4) transform into a geometry_msgs/Transform; NaN for None."""
     translation, quaternion = np.full(3, np.nan), np.full(4, np.nan)
     if a_from_b is not None:

@@ -9,6 +9,8 @@ import time
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+TIMES = ('match_ms', 'pose_ms', 'odometry_ms', 'age_ms')
+
 BUSY_S = 10.0
 """A pair that takes longer than this gives a warning [s]."""
 
@@ -24,7 +26,7 @@ class Statistics:
         self.notes: dict[str, str] = {}
         self.last_pair: dict[str, str] = {}
         self.errors: dict[str, str] = {}
-        self._times = {name: collections.deque(maxlen=200) for name in ('match_ms', 'pose_ms', 'age_ms')}
+        self._times = {name: collections.deque(maxlen=200) for name in TIMES}
         self._busy_since_s: float | None = None
         self._reported = dict(self.counts)
         self._received: dict[str, int] = {}
@@ -105,7 +107,10 @@ class Statistics:
             return self._verdict  # no set was processed: the state has not changed
         if dropped and dropped >= processed:
             return DiagnosticStatus.WARN, f'{dropped} of {dropped + processed} frames were dropped: {reason}'
-        if self.last_pair.get('status', 'OK').startswith('TOO_FEW'):
+        pair_status = self.last_pair.get('status', 'OK')
+        if pair_status == 'LOST':
+            return DiagnosticStatus.ERROR, 'Lost: the last sets gave no pose; earlier keyframes are tried.'
+        if pair_status.startswith('TOO_FEW'):
             return DiagnosticStatus.WARN, 'The last pair gave no pose.'
         if warning:
             return DiagnosticStatus.WARN, warning

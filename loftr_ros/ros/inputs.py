@@ -1,4 +1,4 @@
-"""The node's subscriptions: complete sets of image and camera_info messages, or the reason why none arrive."""
+"""The node's subscriptions: complete sets of image, camera_info and depth, or the reason why none arrive."""
 
 from __future__ import annotations
 
@@ -15,15 +15,40 @@ from loftr_ros.ros.compat import Subscriber, make_synchronizer
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.silence import SILENCE_S
 
-TOPICS = {
+CAMERAS = {
+    'mono': (('image', 'camera_info'),),
     'stereo': (('left/image_rect', 'left/camera_info'), ('right/image_rect', 'right/camera_info')),
-    'temporal': (('image', 'camera_info'),),
+    'rgbd': (('image', 'camera_info'),),
 }
-"""Relative names by `input.pairing`: image, then camera_info of each camera."""
+"""Relative names of image and camera_info of each camera, by rig."""
+DEPTH_TOPIC = 'depth/image'
+
+
+def rig_of(config: Config) -> str:
+    """Return mono, stereo or rgbd: the cameras that the node subscribes to."""
+    pairing = config.input.pairing
+    return {'temporal': 'mono', 'stereo': 'stereo', 'odometry': config.odometry.rig}[pairing]
+
+
+def _topics(node, config: Config) -> dict[str, type]:
+    """Return the full names of the topics and their types; that of a transport depends on its topic after remapping."""
+    rig, topics = rig_of(config), {}
+    compressed = config.input.image_transport == 'compressed'
+    for image, info in CAMERAS[rig]:
+        image = node.resolve_topic_name(image) + ('/compressed' if compressed else '')
+        topics[image] = CompressedImage if compressed else Image
+        topics[node.resolve_topic_name(info)] = CameraInfo
+    if rig == 'rgbd':
+        compressed = config.input.depth_transport == 'compressed'
+        depth = node.resolve_topic_name(DEPTH_TOPIC) + ('/compressedDepth' if compressed else '')
+        topics[depth] = CompressedImage if compressed else Image
+    return topics
 
 
 class CameraInputs:
-    """Subscribes to the cameras of a pairing and calls `on_set(image, info[, image, info])` for each complete set.
+    """Subscribes to the cameras of a rig and calls `on_set(image, info, ...)` for each complete set.
+
+    A set ends with the image and camera_info of the right camera, or with the depth image.
 
     Raises:
         ConfigError: a parameter below `qos_overrides` cannot be applied.
@@ -39,13 +64,7 @@ class CameraInputs:
         self._last_set_s = time.monotonic()
         self._warned: set[str] = set()
         self._image_qos = config.input.image_qos
-        compressed = config.input.image_transport == 'compressed'
-        topics = {}
-        for image_topic, info_topic in TOPICS[config.input.pairing]:
-            # The topic of the transport depends on the image topic after remapping.
-            image_topic = node.resolve_topic_name(image_topic) + ('/compressed' if compressed else '')
-            topics[image_topic] = CompressedImage if compressed else Image
-            topics[node.resolve_topic_name(info_topic)] = CameraInfo
+        topics = _topics(node, config)
         self._topics = list(topics)
         self._types = [f'sensor_msgs/msg/{message_type.__name__}' for message_type in topics.values()]
         subscribers = [self._subscribe(message_type, topic) for topic, message_type in topics.items()]

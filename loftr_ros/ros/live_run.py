@@ -20,11 +20,12 @@ from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from loftr_ros.errors import LoftrRosError
-from loftr_ros.msg import Matches, RelativePose
+from loftr_ros.msg import Matches, OdometryInfo, RelativePose, Tracks
 from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros.diagnostics import status_name
 
@@ -47,12 +48,16 @@ class Recording:
         stamps_ns: index of each published frame by its stamp.
         matches: Matches messages, with the time of their arrival [ns].
         poses: RelativePose messages.
+        odometry, infos, tracks: messages of pairing odometry.
         diagnostics: the last values on /diagnostics, key -> text.
     """
 
     stamps_ns: dict[int, int] = dataclasses.field(default_factory=dict)
     matches: list[tuple[Matches, int]] = dataclasses.field(default_factory=list)
     poses: list[RelativePose] = dataclasses.field(default_factory=list)
+    odometry: list[Odometry] = dataclasses.field(default_factory=list)
+    infos: list[OdometryInfo] = dataclasses.field(default_factory=list)
+    tracks: list[Tracks] = dataclasses.field(default_factory=list)
     diagnostics: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def count(self, key: str) -> int:
@@ -158,7 +163,13 @@ class Recorder:
         self._node.create_subscription(
             Matches, 'matcher/matches', lambda m: record.matches.append((m, time.time_ns())), 1000
         )
-        self._node.create_subscription(RelativePose, 'matcher/relative_pose', record.poses.append, 1000)
+        for message_type, topic, messages in (
+            (RelativePose, 'relative_pose', record.poses),
+            (Odometry, 'odometry', record.odometry),
+            (OdometryInfo, 'odometry_info', record.infos),
+            (Tracks, 'tracks', record.tracks),
+        ):
+            self._node.create_subscription(message_type, f'matcher/{topic}', messages.append, 1000)
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 100)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -184,24 +195,29 @@ def run(
     rate_hz: float,
     work_folder: Path,
     parameters: dict[str, str] | None = None,
+    rig: str = '',
     progress: Callable[[int], None] = lambda published: None,
 ) -> Recording:
     """Play `source` to a new node and return what the node published.
 
     Args:
         parameters: further parameters of the node, by name.
+        rig: odometry.rig, with pairing odometry.
         progress: called with the number of frames published so far.
     """
     environment = isolate()
-    stamps = work_folder / f'stamps_{pairing}.csv'
+    name = f'{pairing}_{rig}' if rig else pairing
+    stamps = work_folder / f'stamps_{name}.csv'
     stamps.unlink(missing_ok=True)
     arguments = ['--ros-args']
     for path in parameter_files:
         arguments += ['--params-file', str(path)]
-    for name, value in {'input.pairing': pairing, **(parameters or {})}.items():
-        arguments += ['-p', f'{name}:={value}']
-    driver_arguments = ['play', str(source), '--pairing', pairing, '--rate', str(rate_hz), '--wait', '1']
-    node = Process('loftr_ros.ros.matcher_node', arguments, environment, work_folder / f'node_{pairing}.log')
+    own = {'input.pairing': pairing} | ({'odometry.rig': rig} if rig else {})
+    for parameter, value in {**own, **(parameters or {})}.items():
+        arguments += ['-p', f'{parameter}:={value}']
+    rig = rig or {'temporal': 'mono', 'stereo': 'stereo'}[pairing]
+    driver_arguments = ['play', str(source), '--rig', rig, '--rate', str(rate_hz), '--wait', '1']
+    node = Process('loftr_ros.ros.matcher_node', arguments, environment, work_folder / f'node_{name}.log')
     recorder = Recorder(environment)
     driver = None
     try:
@@ -209,7 +225,7 @@ def run(
             'loftr_ros.cli',
             [*driver_arguments, '--stamps', str(stamps)],
             environment,
-            work_folder / f'driver_{pairing}.log',
+            work_folder / f'driver_{name}.log',
         )
         while driver.is_running:
             recorder.spin(0.2)

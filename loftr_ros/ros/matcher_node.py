@@ -1,4 +1,4 @@
-"""The ROS node: it subscribes to cameras and publishes matches and relative poses.
+"""The ROS node: it subscribes to cameras and publishes matches, relative poses and, with pairing odometry, the motion.
 
 It contains parameters, subscriptions, publishers and diagnostics; `worker.py` does the work. Callbacks do not compute.
 Reception, services and /clock each have a callback group, because a service may wait seconds for a matcher to load.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -22,16 +23,20 @@ from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros import compat, diagnostics, parameters, process
 from loftr_ros.ros.inputs import CameraInputs
 from loftr_ros.ros.outputs import PairOutputs
+from loftr_ros.ros.services import Services
 from loftr_ros.ros.worker import Worker
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import flatten
+
+if TYPE_CHECKING:
+    from loftr_ros.ros.odometry_outputs import OdometryOutputs
 
 ROSOUT_WAIT_S = 2.0
 """Longest time that a node that cannot start waits for a subscriber of /rosout."""
 
 
 class MatcherNode(Node):
-    """Matches the images of a stereo pair, or keyframe and newest frame, and publishes the results."""
+    """Matches the images of a stereo pair, or keyframe and newest frame, or computes the odometry of a rig."""
 
     def __init__(self, **kwargs):
         self._worker: Worker | None = None  # until it is created, which may fail
@@ -59,9 +64,10 @@ class MatcherNode(Node):
         for line in (*prepare_process(self.config.matcher.keep_memory), *compat.describe()):
             self.get_logger().info(line)
         self.statistics = diagnostics.Statistics()
-        self._outputs = PairOutputs(self, self.config)
+        self._outputs = self._create_outputs()
         self._worker = Worker(self.config, self.statistics, self._outputs.publish, self.get_logger(), self.context.ok)
-        self.get_logger().info(f'matcher {self._worker.matcher_name}, pairing {self.config.input.pairing}')
+        self._controls = Services(self, self._worker, lambda: self.config, self._restart)
+        self.get_logger().info(f'matcher {self._worker.matcher_name}, {self._describe_pairing()}')
         self.add_on_set_parameters_callback(parameters.on_change(lambda: self.config, self._apply))
 
         reception = MutuallyExclusiveCallbackGroup()
@@ -77,6 +83,20 @@ class MatcherNode(Node):
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_time_jump)
         self._worker.start()
 
+    def _create_outputs(self) -> PairOutputs | OdometryOutputs:
+        if self.config.input.pairing != 'odometry':
+            return PairOutputs(self, self.config)
+        from loftr_ros.ros.odometry_outputs import OdometryOutputs  # needs nav_msgs, which a matcher does not
+
+        return OdometryOutputs(self, self.config)
+
+    def _describe_pairing(self) -> str:
+        settings = self.config.odometry
+        if self.config.input.pairing != 'odometry':
+            return f'pairing {self.config.input.pairing}'
+        unit = ', the unit of length is unknown' if settings.rig == 'mono' else ''
+        return f'odometry of a {settings.rig} rig, {settings.odom_frame} -> {settings.base_frame}{unit}'
+
     def finish(self) -> None:
         """Stop the worker; return when the pair in work is published."""
         if self._worker is not None:
@@ -90,11 +110,15 @@ class MatcherNode(Node):
     # Callbacks, on the threads of the executor.
 
     def _on_set(self, *messages) -> None:
-        self._worker.put(messages)
+        if not self._controls.paused:
+            self._worker.put(messages)
 
     def _on_time_jump(self, _jump) -> None:
+        self._restart('the clock jumped')
+
+    def _restart(self, reason: str) -> None:
         self._inputs.reset()
-        self._worker.restart('the clock jumped')
+        self._worker.restart(reason)
 
     def _apply(self, config: Config) -> None:
         """Use a changed configuration, or raise LoftrRosError to refuse it."""
@@ -103,7 +127,7 @@ class MatcherNode(Node):
         changed = [f'{item.name} = {item.value!r}' for item in flatten(config) if item.value != before[item.name]]
         if changed:
             self.get_logger().info(f'parameters changed: {", ".join(changed)}')
-        self._outputs.image_max_width = config.output.image_max_width
+        self._outputs.configure(config)
         self.config = config
 
     def _publish_diagnostics(self) -> None:
@@ -111,7 +135,8 @@ class MatcherNode(Node):
         if waiting_for:
             self.get_logger().warning(waiting_for, throttle_duration_sec=30.0)
         name = diagnostics.status_name(self.get_fully_qualified_name()[1:])
-        status = self.statistics.status(name, self._inputs.received, waiting_for, self._inputs.clock_fault())
+        fault = 'Paused: call ~/resume.' if self._controls.paused else self._inputs.clock_fault() or self._outputs.fault
+        status = self.statistics.status(name, self._inputs.received, waiting_for, fault)
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), status))
 
 

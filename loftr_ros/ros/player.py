@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from loftr_ros.datasets import Sequence, bag_cameras, bags, open_sequence
 from loftr_ros.errors import InputError
 from loftr_ros.ros import compat, conversions, message_types
-from loftr_ros.ros.inputs import TOPICS
+from loftr_ros.ros.inputs import CAMERAS, DEPTH_TOPIC
 from loftr_ros.ros.signals import SIGNALS
 
 DEPTH = 100
@@ -36,7 +36,7 @@ LINGER_S = 0.5
 def play(options) -> int:
     """Run `loftr_ros play`; options as its command line defines them."""
     is_bag = bags.is_bag(options.source)
-    unused = ['topics'] if not is_bag else ['compressed', 'stamps'] + ['pairing'] * (options.pairing != 'auto')
+    unused = ['topics'] if not is_bag else ['compressed', 'stamps'] + ['rig'] * (options.rig != 'auto')
     given = [f'--{name}' for name in unused if getattr(options, name)]
     if given:
         raise InputError(f'{", ".join(given)} is only for {"folders of images" if is_bag else "bags"}')
@@ -125,17 +125,17 @@ class _Player:
 
 
 class SequencePlayer(_Player):
-    """Publishes the images of a sequence with camera_info on the topics of a pairing."""
+    """Publishes the images of a sequence, with camera_info and depth, on the topics of a rig."""
 
     def __init__(self, node: Node, sequence: Sequence, options):
         super().__init__(node, options)
-        pairing = options.pairing
-        if pairing == 'auto':
-            pairing = 'stereo' if sequence.is_stereo else 'temporal'
-        if pairing == 'stereo' and not sequence.is_stereo:
-            raise InputError(f'{sequence.name} has one camera; play it with --pairing temporal')
+        rig = options.rig
+        if rig == 'auto':
+            rig = 'stereo' if sequence.is_stereo else 'mono'
+        if (rig == 'stereo' and not sequence.is_stereo) or (rig == 'rgbd' and rig not in sequence.rigs()):
+            raise InputError(f'{sequence.name} is no {rig} sequence; play it with --rig {sequence.rigs()[-1]}')
         self._sequence = sequence
-        self._topics = TOPICS[pairing]
+        self._topics = CAMERAS[rig]
         self._bridge = compat.CvBridge()
         self._published = 0
         self._baseline = _baseline(sequence.cam1_from_cam0)
@@ -146,6 +146,9 @@ class SequencePlayer(_Player):
                 image_type, node.resolve_topic_name(image_topic) + suffix, DEPTH
             )
             self._publishers[info_topic] = node.create_publisher(CameraInfo, node.resolve_topic_name(info_topic), DEPTH)
+        self._has_depth = rig == 'rgbd'
+        if self._has_depth:
+            self._publishers[DEPTH_TOPIC] = node.create_publisher(Image, DEPTH_TOPIC, DEPTH)
         self._stamps = None
         if options.stamps:
             self._stamps = csv.writer(options.stamps.open('w', newline='', buffering=1))
@@ -168,13 +171,16 @@ class SequencePlayer(_Player):
             recorded_ns = int(sequence.stamps_ns[index])
             stamp_ns = recorded_ns if self._options.clock else self._node.get_clock().now().nanoseconds
             self._publish_clock(stamp_ns)
-            # With pairing temporal, the right images of a stereo sequence are not published.
+            # With one camera, the right images of a stereo sequence are not published.
             for frame, baseline, topics in zip(frames, ((), self._baseline), self._topics, strict=False):
                 header = conversions.header(stamp_ns, frame.frame_id)
                 self._publishers[topics[0]].publish(self._image_msg(frame.image, header))
                 if frame.camera is not None:
                     info = conversions.info_from_camera(frame.camera, header, *baseline)
                     self._publishers[topics[1]].publish(info)
+            if self._has_depth:
+                header = conversions.header(stamp_ns, frames[0].frame_id)
+                self._publishers[DEPTH_TOPIC].publish(self._depth_msg(sequence.depth0(index), header))
             self._published += 1
             if self._stamps:
                 self._stamps.writerow([index, stamp_ns])
@@ -185,6 +191,9 @@ class SequencePlayer(_Player):
             message.header = header
             return message
         return self._bridge.cv2_to_imgmsg(image, 'mono8' if image.ndim == 2 else 'bgr8', header)
+
+    def _depth_msg(self, depth_m, header):
+        return self._bridge.cv2_to_imgmsg(np.asarray(depth_m, np.float32), '32FC1', header)
 
     def summary(self) -> str:
         return f'published {self._published} frames of {self._sequence.name}'

@@ -24,7 +24,7 @@ MAX_SHARE_OF_PERIOD = 0.4
 MIN_ARRIVALS = 5
 """Messages of each topic from which the frame period is measured."""
 
-COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 
 Arrivals = Sequence[tuple[int, int]]
 """(number of the arrival among all topics, stamp [ns]) of the messages of one topic, in the order of arrival."""
@@ -88,14 +88,15 @@ def explain_graph(node, topic: str, message_type: str, profile) -> str:
 
 
 def _other_transport(topic: str, message_type: str, known: dict) -> str:
-    raw = topic.removesuffix('/compressed')
-    if message_type == COMPRESSED and 'sensor_msgs/msg/Image' in known.get(raw, ()):
-        return f', but {raw} is published: set input.image_transport to raw'
-    if message_type == 'sensor_msgs/msg/Image':
-        if COMPRESSED in known.get(f'{raw}/compressed', ()):
-            return f', but {raw}/compressed is published: set input.image_transport to compressed'
-        if COMPRESSED in known.get(topic, ()) and topic.endswith('/compressed'):
-            return f': name the topic {raw} and set input.image_transport to compressed'
+    is_depth = 'depth' in topic.lower()
+    suffix, parameter = ('/compressedDepth', 'depth_transport') if is_depth else ('/compressed', 'image_transport')
+    raw = topic.removesuffix(suffix)
+    if message_type == COMPRESSED and RAW in known.get(raw, ()):
+        return f', but {raw} is published: set input.{parameter} to raw'
+    if message_type == RAW and COMPRESSED in known.get(topic + suffix, ()):
+        return f', but {topic}{suffix} is published: set input.{parameter} to compressed'
+    if message_type == RAW and raw != topic and COMPRESSED in known.get(topic, ()):
+        return f': name the topic {raw} and set input.{parameter} to compressed'
     return ''
 
 

@@ -6,18 +6,21 @@ It gets functions to call instead of a node, so that an ordinary node and a life
 from __future__ import annotations
 
 import concurrent.futures
-import queue
 import threading
 import traceback
 from collections.abc import Callable
 
+import numpy as np
+
 from loftr_ros.config import Config, MatcherConfig
-from loftr_ros.datatypes import PoseFailure
+from loftr_ros.datatypes import Frame, PoseFailure
 from loftr_ros.errors import InputError, LoftrRosError
 from loftr_ros.matchers import create_matcher
 from loftr_ros.matchers.base import Matcher
 from loftr_ros.messages import FrameReader
-from loftr_ros.odometry.frontend import FrontEnd, PairResult
+from loftr_ros.odometry.frontend import FrontEnd, PairResult, match_pair
+from loftr_ros.odometry.motion import Motion
+from loftr_ros.odometry.odometer import Odometer
 from loftr_ros.ros.diagnostics import Statistics
 from loftr_ros.ros.mailbox import BACKLOG_LIMIT, Mailbox
 
@@ -32,7 +35,8 @@ class Worker:
     Every set that is `put` ends in exactly one of the counters `processed`, `superseded` and `dropped`.
 
     Args:
-        publish: takes a result and the name of its matcher, returns the age of image 1 at publication [s].
+        publish: takes a result and the name of its matcher, returns the age of image 1 at publication [s]. The result
+            is a Motion with pairing odometry, otherwise a PairResult.
         logger: of the node.
         is_running: whether the ROS context is valid; results cannot be published without it.
     """
@@ -41,7 +45,7 @@ class Worker:
         self,
         config: Config,
         statistics: Statistics,
-        publish: Callable[[PairResult, str], float],
+        publish: Callable[[PairResult | Motion, str], float],
         logger,
         is_running: Callable[[], bool],
     ):
@@ -52,9 +56,9 @@ class Worker:
         self._is_running = is_running
         self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._mailbox = Mailbox()
-        self._between_sets: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._reader = FrameReader()
-        self._front_end = FrontEnd(create_matcher(config.matcher), config, self._note_restart)
+        create = Odometer if config.input.pairing == 'odometry' else FrontEnd
+        self._front_end = create(create_matcher(config.matcher), config, self._note_restart)
         self._thread = threading.Thread(target=self._work, name='matcher', daemon=True)
 
     @property
@@ -84,7 +88,28 @@ class Worker:
     def restart(self, reason: str) -> None:
         """Drop the waiting sets and start again with a new keyframe."""
         self._statistics.count('superseded', self._mailbox.clear())
-        self._between_sets.put(lambda: self._front_end.restart(reason))
+        self._mailbox.call(lambda: self._front_end.restart(reason))
+
+    def request_keyframe(self) -> None:
+        """Make the next set that allows it the keyframe."""
+        self._mailbox.call(lambda: self._front_end.request_keyframe())
+
+    def match_pair(self, frame0: Frame, frame1: Frame, depth0_m: np.ndarray | None, ids: tuple) -> PairResult:
+        """Match two frames on the worker's thread, before the next set, and wait for the result.
+
+        Raises:
+            LoftrRosError: the worker was closed before.
+        """
+        front_end, future = self._front_end, concurrent.futures.Future()
+
+        def work():
+            try:
+                future.set_result(match_pair(front_end.matcher, front_end.config, frame0, frame1, depth0_m, ids))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._mailbox.call(work)
+        return self._wait_for(future, 'the pair was matched')
 
     def configure(self, config: Config) -> None:
         """Use other settings from the next set on. A new matcher is created first, while the present one is in use.
@@ -93,7 +118,7 @@ class Worker:
             LoftrRosError: the matcher cannot be created; the old settings remain.
         """
         matcher = self._create_matcher(config.matcher) if config.matcher != self._config.matcher else None
-        self._between_sets.put(lambda: self._front_end.configure(config, matcher))
+        self._mailbox.call(lambda: self._front_end.configure(config, matcher))
         self._config = config
 
     def _create_matcher(self, config: MatcherConfig) -> Matcher:
@@ -107,20 +132,25 @@ class Worker:
                 future.set_exception(error)
 
         threading.Thread(target=create, name='create matcher', daemon=True).start()
+        return self._wait_for(future, 'its new matcher was ready')
+
+    def _wait_for(self, future: concurrent.futures.Future, event: str):
+        """Return the result of a future; LoftrRosError if the worker is closed before."""
         concurrent.futures.wait((future, self._closed), return_when=concurrent.futures.FIRST_COMPLETED)
         if not future.done():
-            raise LoftrRosError('the node was stopped before its new matcher was ready')
+            raise LoftrRosError(f'the node was stopped before {event}')
         return future.result()
 
     # The worker's thread.
 
     def _work(self) -> None:
-        while (messages := self._mailbox.get()) is not None:
+        while (item := self._mailbox.get()) is not None:
+            if callable(item):
+                self._call(item)
+                continue
             self._statistics.busy(True)
             try:
-                while not self._between_sets.empty():
-                    self._between_sets.get()()
-                self._process(messages)
+                self._process(item)
             except InputError as error:
                 self._drop(str(error))
             except Exception:  # no error that a set of messages causes may end the node
@@ -130,10 +160,18 @@ class Worker:
             finally:
                 self._statistics.busy(False)
 
+    def _call(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception:
+            self._logger.error(f'please report this:\n{traceback.format_exc()}')
+
     def _process(self, messages: tuple) -> None:
         frames = self._reader.read(messages, self._front_end.config.input.rectified)
         if frames.is_stereo:
             self._note_baseline(frames.baseline_m)
+        if self._reader.depth_fault:
+            self._logger.warning(self._reader.depth_fault, throttle_duration_sec=30.0)
         result = self._front_end.process(frames)
         self._statistics.count('processed')
         if result is not None:
@@ -154,14 +192,25 @@ class Worker:
             self._logger.warning(f'translation without length: {fault}', throttle_duration_sec=30.0)
         self._statistics.note(baseline=f'unknown: {fault}' if fault else f'{baseline_m:.4f} m')
 
-    def _note_result(self, result: PairResult, age_s: float) -> None:
-        if isinstance(result.pose, PoseFailure):
+    def _note_result(self, result: PairResult | Motion, age_s: float) -> None:
+        self._statistics.time(age_ms=1e3 * age_s)
+        pair, about = result, {}
+        if isinstance(result, Motion):
+            pair = result.pair
+            about = {'segment': result.segment, 'tracks': len(result.tracks)}
+            self._statistics.time(odometry_ms=1e3 * result.compute_s)
+        if pair is None:  # the first set of an odometry
+            self._statistics.note_pair(matcher=self.matcher_name, status=result.status.name, **about)
+            return
+        if isinstance(pair.pose, PoseFailure):
             self._statistics.count('failed_poses')
-        self._statistics.time(match_ms=1e3 * result.match_s, pose_ms=1e3 * result.pose_s, age_ms=1e3 * age_s)
+        self._statistics.time(match_ms=1e3 * pair.match_s, pose_ms=1e3 * pair.pose_s)
+        status = result.status if isinstance(result, Motion) else getattr(pair.pose, 'status', None)
         self._statistics.note_pair(
             matcher=self.matcher_name,
-            status='NO_CAMERA' if result.pose is None else result.pose.status.name,
-            matches=len(result.matches),
-            inliers=int(result.inliers.sum()),
+            status='NO_CAMERA' if status is None else status.name,
+            matches=len(pair.matches),
+            inliers=int(pair.inliers.sum()),
+            **about,
             **self._front_end.matcher.notes,
         )
