@@ -10,7 +10,7 @@ from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, P
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector, transform
 from loftr_ros.matchers import Matcher
-from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd
+from loftr_ros.odometry.frontend import POINT_ID_BITS, FrontEnd, match_pair
 from loftr_ros.settings import override
 
 REST = 10
@@ -124,6 +124,31 @@ def test_the_keyframe_is_replaced_after_too_many_failures():
     results = [front.process(single(view)) for view in (1, 2, 0, 0, 3, 4)]
     assert [r.id0 for r in results if r] == [0, 0, 0, 3, 4]
     assert isinstance(results[5].pose, RelativePose)
+
+
+def test_a_requested_keyframe_is_the_next_frame_with_a_pose():
+    front = front_end()
+    results = [front.process(single(view)) for view in (1, 2)]
+    front.request_keyframe()
+    results += [front.process(single(view)) for view in (0, 3, 4, 5)]
+    assert [r.id0 for r in results if r] == [0, 0, 0, 3, 3]
+
+
+def test_a_pair_of_any_frames_is_matched_and_depth_makes_it_metric():
+    front = front_end()
+    truth = pose(4) @ np.linalg.inv(pose(2))
+    result = match_pair(front.matcher, front.config, frame(2), frame(4), ids=(20, 40))
+    assert (result.id0, result.id1, result.pose.scale) == (20, 40, Scale.UP_TO_SCALE)
+    assert result.pose.translation @ truth[:3, 3] / np.linalg.norm(truth[:3, 3]) > 0.99
+    in_view = POINTS @ pose(2)[:3].T
+    depth_m = np.zeros((240, 320), np.float32)
+    column, row = np.rint(in_view[:, :2] / in_view[:, 2:] * 300 + [159.5, 119.5]).astype(int).T
+    for dx, dy in itertools.product((-1, 0, 1), repeat=2):  # flat around each point, so that it can be interpolated
+        depth_m[np.clip(row + dy, 0, 239), np.clip(column + dx, 0, 319)] = in_view[:, 2]
+    metric = match_pair(front.matcher, front.config, frame(2), frame(4), depth_m)
+    assert metric.pose.scale is Scale.DEPTH
+    np.testing.assert_allclose(metric.pose.translation, truth[:3, 3], atol=0.01)
+    assert match_pair(front.matcher, front.config, frame(2, None), frame(4)).pose is None
 
 
 def test_track_ids_join_the_keyframe_and_its_point():

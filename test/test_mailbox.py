@@ -62,3 +62,26 @@ def test_clear_says_how_many_it_dropped():
     box.put(1, capacity=3)
     box.put(2, capacity=3)
     assert box.clear() == 2 and len(box) == 0
+
+
+def test_functions_come_before_items_and_are_not_dropped_with_them():
+    box, called = Mailbox(), []
+    box.put(1)
+    box.call(lambda: called.append('a'))
+    box.call(lambda: called.append('b'))
+    assert box.put(2) == 1 and box.clear() == 1
+    box.put(3)
+    for _ in range(2):
+        box.get()()
+    assert called == ['a', 'b'] and box.get() == 3
+
+
+def test_a_function_wakes_a_worker_that_waits_and_none_is_left_after_close():
+    box, called = Mailbox(), threading.Event()
+    waiting = threading.Thread(target=lambda: box.get()(), daemon=True)
+    waiting.start()
+    box.call(called.set)
+    assert called.wait(5)
+    box.call(called.clear)
+    box.close()
+    assert box.get() is None

@@ -12,8 +12,8 @@ pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Frame, FrameSet, Matches
-from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches
+from loftr_ros.errors import ConfigError, InputError, LoftrRosError
 from loftr_ros.matchers import Matcher
 from loftr_ros.ros import worker as module
 from loftr_ros.ros.diagnostics import Statistics
@@ -39,6 +39,8 @@ class FakeMatcher(Matcher):
 class FakeReader:
     """Makes a frame of an integer, its stamp [s]; an exception is raised."""
 
+    depth_fault = ''
+
     def read(self, message, rectified):
         if isinstance(message, Exception):
             raise message
@@ -56,7 +58,7 @@ class Rig:
         monkeypatch.setattr(module, 'FrameReader', FakeReader)
         logger = logging.getLogger('worker')
         quiet = types.SimpleNamespace(
-            info=logger.debug, warning=lambda text, throttle_duration_sec=0: logger.debug(text)
+            info=logger.debug, error=logger.debug, warning=lambda text, throttle_duration_sec=0: logger.debug(text)
         )
         self.worker = Worker(config, self.statistics, self.publish, quiet, lambda: True)
 
@@ -144,3 +146,38 @@ def test_close_ends_the_wait_for_a_matcher(monkeypatch):
     thread.join(10)
     assert not thread.is_alive() and failed == ['the node was stopped before its new matcher was ready']
     rig.gate.set()
+
+
+def test_a_pair_is_matched_without_any_set_of_messages(monkeypatch):
+    rig = Rig(monkeypatch)
+    rig.worker.start()
+    frames = [Frame(np.zeros((8, 8), np.uint8), None, stamp) for stamp in (1, 2)]
+    result = rig.worker.match_pair(*frames, None, (7, 9))
+    assert (result.id0, result.id1, result.pose, len(result.matches)) == (7, 9, None, 0)
+    rig.worker.close()
+    with pytest.raises(LoftrRosError, match='stopped before the pair was matched'):
+        rig.worker.match_pair(*frames, None, (7, 9))
+
+
+def test_a_function_that_fails_does_not_end_the_worker(monkeypatch):
+    rig = Rig(monkeypatch)
+    rig.worker._mailbox.call(lambda: 1 / 0)
+    for stamp_s in (1, 2):
+        rig.worker.put(stamp_s)
+    rig.run(2)
+    assert len(rig.published) == 1
+
+
+def test_with_pairing_odometry_motions_are_published(monkeypatch):
+    rig = Rig(monkeypatch, override(EVERY_FRAME, {'input.pairing': 'odometry'}))
+    motions = []
+    rig.worker._publish = lambda motion, matcher: motions.append(motion) or 0.0
+    camera = Camera([[8, 0, 4], [0, 8, 4], [0, 0, 1]], 8, 8)
+    rig.worker._reader.read = lambda message, rectified: FrameSet(
+        Frame(np.zeros((8, 8), np.uint8), camera, message * 1_000_000_000)
+    )
+    for stamp_s in (1, 2):
+        rig.worker.put(stamp_s)
+    rig.run(2)
+    assert [motion.status.name for motion in motions] == ['STARTING', 'TOO_FEW']
+    assert rig.counts() == {'paired': 2, 'processed': 2, 'failed_poses': 1}

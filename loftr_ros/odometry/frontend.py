@@ -102,7 +102,7 @@ class FrontEnd:
         self._drop_keyframe(reason)
 
     def request_keyframe(self) -> None:
-        """Make the next frame of one camera the keyframe."""
+        """Make the next frame of one camera the keyframe, but none without a pose (a covered lens)."""
         self._keyframe_requested = True
 
     def process(self, frames: FrameSet) -> PairResult | None:
@@ -140,7 +140,8 @@ class FrontEnd:
         match_s = current.extract_s + time.perf_counter() - started
         result = self._result(keyframe.frame0, current.frames.frame0, keyframe.number, current.number, matches, match_s)
         keyframe.record(result.pose)
-        if self._keyframe_requested or keyframe.should_be_replaced(self.config.keyframe):
+        requested = self._keyframe_requested and not isinstance(result.pose, PoseFailure)
+        if requested or keyframe.should_be_replaced(self.config.keyframe):
             self._use(current)
         return result
 

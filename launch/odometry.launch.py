@@ -1,0 +1,84 @@
+"""Start the node with odometry of one camera, a stereo pair or an RGB-D camera.
+
+Examples:
+    ros2 launch loftr_ros odometry.launch.py rig:=stereo left:=/stereo/left right:=/stereo/right
+    ros2 launch loftr_ros odometry.launch.py rig:=rgbd image_topic:=/camera/color/image_raw \
+        camera_info_topic:=/camera/color/camera_info depth_topic:=/camera/aligned_depth_to_color/image_raw \
+        base_from_camera:=forward bag:=BAG rviz:=true
+    ros2 launch loftr_ros odometry.launch.py image_topic:=/camera/image_rect camera_info_topic:=/camera/camera_info
+
+Results: /visual_odometry/odometry (nav_msgs/Odometry) and others, see README.md.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import ExecuteProcess
+from launch_ros.actions import Node
+
+from loftr_ros.ros.launching import AS_FILE, COMMON, MONO_TOPICS, STEREO_TOPICS, Argument, describe
+
+YES_NO = ('', 'true', 'false')
+ARGUMENTS = (
+    Argument(
+        'rig',
+        '',
+        f'mono: one camera, the unit of length is unknown; stereo; rgbd; {AS_FILE} (mono)',
+        'odometry.rig',
+        choices=('', 'mono', 'stereo', 'rgbd'),
+    ),
+    *MONO_TOPICS,
+    Argument('depth_topic', 'depth/image', 'depth that is registered to the image (rig rgbd)', topic='depth/image'),
+    *STEREO_TOPICS,
+    Argument('base_frame', '', f'odometry.base_frame; {AS_FILE} (base_link)', 'odometry.base_frame'),
+    Argument('odom_frame', '', f'odometry.odom_frame; {AS_FILE} (odom)', 'odometry.odom_frame'),
+    Argument(
+        'base_from_camera',
+        '',
+        'pose of the (left) camera in base_frame: "x y z roll pitch yaw" [m, rad] of its optical frame; forward: at '
+        'its origin, looking along x; empty: as config_file says, or from TF',
+        'odometry.base_from_camera',
+    ),
+    Argument(
+        'publish_odom_tf',
+        '',
+        f'publish odom_frame -> base_frame on /tf; {AS_FILE} (false)',
+        'odometry.publish_odom_tf',
+        choices=YES_NO,
+    ),
+    Argument(
+        'process_every_frame',
+        '',
+        f'true: no image is dropped while the node is busy, for replay; {AS_FILE} (false)',
+        'input.process_every_frame',
+        choices=YES_NO,
+    ),
+    Argument('depth_transport', '', f'input.depth_transport (raw, compressed); {AS_FILE}', 'input.depth_transport'),
+    *COMMON,
+    Argument('bag', '', 'a bag to play with ros2 bag play --clock; the node then uses its time'),
+    Argument('bag_rate', '1.0', 'speed of the bag'),
+    Argument('rviz', 'false', 'true: open RViz with trajectory, points and matches', choices=YES_NO[1:]),
+)
+
+
+def _bag_and_rviz(values):
+    """Return the further processes that the arguments ask for, and the parameters that they need."""
+    actions, parameters = [], {}
+    if values['bag']:
+        actions.append(
+            ExecuteProcess(
+                cmd=['ros2', 'bag', 'play', values['bag'], '--clock', '--rate', values['bag_rate']], output='screen'
+            )
+        )
+        parameters['use_sim_time'] = True
+    if values['rviz'] == 'true':
+        config = Path(get_package_share_directory('loftr_ros')) / 'config' / 'odometry.rviz'
+        actions.append(
+            Node(package='rviz2', executable='rviz2', arguments=['-d', str(config)], parameters=[parameters])
+        )
+    return actions, parameters
+
+
+def generate_launch_description():
+    """Return the arguments, the node, and bag and RViz where they are asked for."""
+    return describe(ARGUMENTS, 'visual_odometry', {'input.pairing': 'odometry'}, _bag_and_rviz)
