@@ -1,4 +1,4 @@
-"""Learned image matching for ROS 2: match arrays and relative pose from camera topics.
+"""Learned image matching for ROS 2: match arrays, relative pose and odometry from camera topics.
 
 The names in `__all__` are the interface for Python programs. Each is imported at its first use (PEP 562), so that
 `import loftr_ros` loads neither torch nor OpenCV.
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from loftr_ros.config import Config
     from loftr_ros.datatypes import Camera
     from loftr_ros.matchers import create_matcher
+    from loftr_ros.odometry.odometer import Odometer
     from loftr_ros.pose import estimate_relative_pose
 
-__all__ = ['Camera', 'Config', 'create_matcher', 'estimate_relative_pose', 'match']
+__all__ = ['Camera', 'Config', 'Odometer', 'create_matcher', 'estimate_relative_pose', 'match']
 
 _MODULE_OF = {
     'Camera': 'loftr_ros.datatypes',
     'Config': 'loftr_ros.config',
+    'Odometer': 'loftr_ros.odometry.odometer',
     'create_matcher': 'loftr_ros.matchers',
     'estimate_relative_pose': 'loftr_ros.pose',
     'match': 'loftr_ros.api',

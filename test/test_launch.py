@@ -1,4 +1,4 @@
-"""The launch file, where launch is installed: it is part of a ROS 2 distribution and not on PyPI."""
+"""The launch files, where launch is installed: it is part of a ROS 2 distribution and not on PyPI."""
 
 from pathlib import Path
 
@@ -7,23 +7,24 @@ import pytest
 pytest.importorskip('launch_ros')
 launch = pytest.importorskip('launch')
 
-LAUNCH_FILE = Path(__file__).parents[1] / 'launch' / 'matcher.launch.py'
+LAUNCH_FOLDER = Path(__file__).parents[1] / 'launch'
 
 
-def started(given, *, before=(), parent=None):
+def started(given, *, before=(), parent=None, file='matcher.launch.py'):
     """Return the node that the launch file starts, as it is included from another one; nothing is run.
 
     Args:
         given: arguments of the include.
         before: actions of the including launch file.
         parent: arguments of the including launch file.
+        file: name of the launch file.
     """
     from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
     from launch_ros.actions import Node
 
     context = launch.LaunchContext()
-    source = PythonLaunchDescriptionSource(str(LAUNCH_FILE))
+    source = PythonLaunchDescriptionSource(str(LAUNCH_FOLDER / file))
     include = IncludeLaunchDescription(source, launch_arguments=given.items())
     arguments = [DeclareLaunchArgument(name, default_value=value) for name, value in (parent or {}).items()]
     waiting = [*arguments, *before, include]
@@ -111,3 +112,36 @@ def test_a_namespace_that_the_including_file_pushes_is_not_added_twice():
 def test_a_wrong_value_is_answered_with_the_known_ones(name, value, wanted):
     with pytest.raises(RuntimeError, match=f"{name} must be one of {wanted}.*got '{value}'"):
         started({name: value})
+
+
+def test_odometry_is_the_node_with_its_pairing_and_the_topics_of_all_rigs():
+    given = {
+        'rig': 'rgbd',
+        'depth_topic': '/camera/aligned_depth_to_color/image_raw',
+        'base_frame': 'base_footprint',
+        'publish_odom_tf': 'True',
+        'process_every_frame': 'false',
+    }
+    node, context = started(given, file='odometry.launch.py')
+    assert parameters(node, context) == (
+        {
+            'input.pairing': 'odometry',
+            'odometry.rig': 'rgbd',
+            'odometry.base_frame': 'base_footprint',
+            'odometry.publish_odom_tf': True,
+            'input.process_every_frame': False,
+        },
+    )
+    assert remappings(node)['depth/image'] == '/camera/aligned_depth_to_color/image_raw'
+    assert {'image', 'camera_info', 'left/image_rect', 'right/camera_info'} <= remappings(node).keys()
+    assert log_level(node, context) == 'visual_odometry:=info'
+
+
+def test_a_pose_of_the_camera_stays_a_text():
+    node, context = started({'base_from_camera': '0.1 0 0.3 -1.5708 0 -1.5708'}, file='odometry.launch.py')
+    assert parameters(node, context)[0]['odometry.base_from_camera'] == '0.1 0 0.3 -1.5708 0 -1.5708'
+
+
+def test_a_bag_is_played_with_its_clock():
+    node, context = started({'bag': '/tmp/drive', 'bag_rate': '0.5'}, file='odometry.launch.py')
+    assert parameters(node, context)[0]['use_sim_time'] is True

@@ -1,6 +1,5 @@
 """The node in a separate process, with good and bad frames from another process over DDS."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -13,121 +12,27 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from loftr_ros.msg import Matches, RelativePose  # noqa: E402
-from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from camera_driver import SECOND_NS, Camera  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from loftr_ros.msg import RelativePose  # noqa: E402
+from rcl_interfaces.msg import Log, ParameterType, ParameterValue  # noqa: E402
+from rclpy.qos import ReliabilityPolicy  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
 
 from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.geometry import angle_between, rotation_angle  # noqa: E402
 from loftr_ros.messages import image_from_msg, stamp_ns  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
-from loftr_ros.ros.compat import CvBridge  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
 SIZE = (320, 240)
-SECOND_NS = 1_000_000_000
-BRIDGE = CvBridge()
 
 
 @pytest.fixture(scope='module')
 def drive():
     return rendered_drive(seed=1, num_frames=12, size=SIZE)
-
-
-@dataclasses.dataclass
-class Camera:
-    """A camera driver in this process and a node in another one, in a DDS domain of their own."""
-
-    folder: object
-    parameters: dict
-    arguments: tuple = ()
-    compressed: bool = False
-    module: str = 'loftr_ros.ros.matcher_node'
-
-    def __enter__(self):
-        environment = live_run.isolate()
-        arguments = ['--ros-args', *self.arguments]
-        for name, value in {
-            'input.process_every_frame': 'true',
-            'input.image_qos': 'RELIABLE',
-            **self.parameters,
-        }.items():
-            arguments += ['-p', f'{name}:={value}']
-        self.process = live_run.Process(self.module, arguments, environment, self.folder / 'node.log')
-        os.environ.update({k: v for k, v in environment.items() if k.startswith(('ROS_', 'FASTDDS_'))})
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node('driver', context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-        image_type, topic = (CompressedImage, 'image/compressed') if self.compressed else (Image, 'image')
-        self.image = self.node.create_publisher(image_type, topic, reliable)
-        self.info = self.node.create_publisher(CameraInfo, 'camera_info', reliable)
-        self.matches, self.poses, self.pictures, self.diagnostics = [], [], [], {}
-        self.node.create_subscription(Matches, 'matcher/matches', self.matches.append, 100)
-        self.node.create_subscription(RelativePose, 'matcher/relative_pose', self.poses.append, 100)
-        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self.wait(lambda: self.diagnostics and self.image.get_subscription_count(), 'the node to start')
-        return self
-
-    def __exit__(self, *_):
-        try:
-            status = self.process.stop()
-        finally:
-            self.executor.shutdown()
-            self.node.destroy_node()
-            rclpy.try_shutdown(context=self.context)
-        assert status == 0, self.process.log.read_text()
-
-    def _on_diagnostics(self, message):
-        self.status = message.status[0]
-        self.stamp_s = stamp_ns(message.header) / SECOND_NS
-        self.diagnostics = {item.key: item.value for item in self.status.values}
-
-    def wait(self, condition, what, seconds=60):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            self.executor.spin_once(timeout_sec=0.05)
-            self.process.check()
-            assert time.monotonic() < deadline, f'waited {seconds} s for {what}:\n{self.process.log.read_text()}'
-
-    def send(self, image, camera, stamp_ns, encoding='bgr8', change=None):
-        """Publish an image, after `change(image_msg, info_msg)`, and return its stamp."""
-        header = conversions.header(stamp_ns, 'camera_optical_frame')
-        if self.compressed:
-            message = BRIDGE.cv2_to_compressed_imgmsg(image)
-            message.header = header
-        else:
-            message = BRIDGE.cv2_to_imgmsg(image, encoding, header)
-        info = conversions.info_from_camera(camera, header)
-        if change:
-            change(message, info)
-        self.info.publish(info)
-        self.image.publish(message)
-        return stamp_ns
-
-    def accounted(self):
-        return sum(int(self.diagnostics[key]) for key in ('processed', 'dropped', 'superseded'))
-
-    def wait_for_all(self, number):
-        self.wait(lambda: self.accounted() >= number, f'{number} frames to be accounted for')
-
-    def request(self, name, value):
-        """Ask for a change of a parameter and return the future answer."""
-        client = self.node.create_client(SetParameters, 'matcher/set_parameters')
-        assert client.wait_for_service(10)
-        return client.call_async(SetParameters.Request(parameters=[Parameter(name=name, value=value)]))
-
-    def set(self, name, value):
-        future = self.request(name, value)
-        self.wait(future.done, 'the answer to set_parameters')
-        return future.result().results[0]
 
 
 def test_a_drive_gives_true_poses_over_dds_and_every_frame_is_accounted_for(tmp_path, drive):

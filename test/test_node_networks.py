@@ -7,9 +7,9 @@ pytest.importorskip('loftr_ros.msg')
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from camera_driver import SECOND_NS, Camera  # noqa: E402
 from rcl_interfaces.msg import ParameterType, ParameterValue  # noqa: E402
 from test_matchers import texture  # noqa: E402
-from test_node import SECOND_NS, Camera  # noqa: E402
 from tiny_networks import save_tiny  # noqa: E402
 
 from loftr_ros.datatypes import Camera as Calibration  # noqa: E402
