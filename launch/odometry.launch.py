@@ -18,6 +18,9 @@ from launch_ros.actions import Node
 
 from loftr_ros.ros.launching import AS_FILE, COMMON, MONO_TOPICS, STEREO_TOPICS, Argument, describe
 
+DISCOVERY_S = '2.0'
+"""Until node and player have found each other; images before are lost."""
+
 YES_NO = ('', 'true', 'false')
 ARGUMENTS = (
     Argument(
@@ -61,24 +64,24 @@ ARGUMENTS = (
 )
 
 
-def _bag_and_rviz(values):
-    """Return the further processes that the arguments ask for, and the parameters that they need."""
-    actions, parameters = [], {}
-    if values['bag']:
-        actions.append(
-            ExecuteProcess(
-                cmd=['ros2', 'bag', 'play', values['bag'], '--clock', '--rate', values['bag_rate']], output='screen'
-            )
-        )
-        parameters['use_sim_time'] = True
+def _rviz(values):
+    """Return RViz if it is asked for, and the parameters that a bag needs."""
+    actions, parameters = [], {'use_sim_time': True} if values['bag'] else {}
     if values['rviz'] == 'true':
         config = Path(get_package_share_directory('loftr_ros')) / 'config' / 'odometry.rviz'
-        actions.append(
-            Node(package='rviz2', executable='rviz2', arguments=['-d', str(config)], parameters=[parameters])
-        )
+        arguments = ['-d', str(config)]
+        actions.append(Node(package='rviz2', executable='rviz2', arguments=arguments, parameters=[parameters]))
     return actions, parameters
+
+
+def _bag(values):
+    """Return the player of the bag if there is one; its first images would be lost while the node loads."""
+    if not values['bag']:
+        return []
+    command = ['ros2', 'bag', 'play', values['bag'], '--clock', '--delay', DISCOVERY_S, '--rate', values['bag_rate']]
+    return [ExecuteProcess(cmd=command, output='screen')]
 
 
 def generate_launch_description():
     """Return the arguments, the node, and bag and RViz where they are asked for."""
-    return describe(ARGUMENTS, 'visual_odometry', {'input.pairing': 'odometry'}, _bag_and_rviz)
+    return describe(ARGUMENTS, 'visual_odometry', {'input.pairing': 'odometry'}, _rviz, _bag)

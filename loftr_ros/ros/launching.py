@@ -12,10 +12,14 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessIO
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+
+READY = 'ready: '
+"""What the node logs when it has loaded its matcher and subscribes."""
 
 AS_FILE = 'empty: as config_file says, or the default of the node'
 
@@ -101,6 +105,7 @@ def describe(
     name: str,
     fixed: dict | None = None,
     more: Callable[[dict[str, str]], tuple[list, dict]] = lambda values: ([], {}),
+    after_start: Callable[[dict[str, str]], list] = lambda values: [],
 ) -> LaunchDescription:
     """Return a launch description with the arguments and the node.
 
@@ -108,16 +113,31 @@ def describe(
         name: of the node.
         fixed: parameters that the launch file sets whatever its arguments are.
         more: returns further actions, and further parameters, for the values of the arguments.
+        after_start: returns actions that begin when the node is ready, which takes some seconds.
     """
 
     def start(context) -> list:
         values = {argument.name: argument.value(context) for argument in arguments}
         actions, parameters = more(values)
         node = _node(context, arguments, values, name, {**(fixed or {}), **parameters})
-        return [node, *actions]
+        return [node, *actions, *_when_ready(node, after_start(values))]
 
     declared = [DeclareLaunchArgument(a.name, default_value=a.default, description=a.text) for a in arguments]
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def _when_ready(node: Node, waiting: list) -> list:
+    """Return the action that begins those that wait, when the log of the node says that it is ready."""
+
+    def on_output(event):
+        if waiting and READY in event.text.decode(errors='replace'):
+            ready, waiting[:] = list(waiting), []
+            return ready
+        return None
+
+    if not waiting:
+        return []
+    return [RegisterEventHandler(OnProcessIO(target_action=node, on_stdout=on_output, on_stderr=on_output))]
 
 
 def _node(context, arguments, values: dict[str, str], name: str, overrides: dict) -> Node:

@@ -67,7 +67,7 @@ class MatcherNode(Node):
         self._outputs = self._create_outputs()
         self._worker = Worker(self.config, self.statistics, self._outputs.publish, self.get_logger(), self.context.ok)
         self._controls = Services(self, self._worker, lambda: self.config, self._restart)
-        self.get_logger().info(f'matcher {self._worker.matcher_name}, {self._describe_pairing()}')
+        self.get_logger().info(f'ready: matcher {self._worker.matcher_name}, {self._describe_pairing()}')
         self.add_on_set_parameters_callback(parameters.on_change(lambda: self.config, self._apply))
 
         reception = MutuallyExclusiveCallbackGroup()
