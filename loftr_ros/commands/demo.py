@@ -67,7 +67,7 @@ def run(options) -> int:
     bounds = Bounds(options.max_rotation_deg, options.max_translation_deg)
     for pairing in options.pairing or (['stereo', 'temporal'] if sequence.is_stereo else ['temporal']):
         parameter_files = [share_file(PRESETS[pairing]), *options.config]
-        with _progress(f'node, {pairing}', len(sequence)) as advance:
+        with progress_bar(f'node, {pairing}', len(sequence)) as advance:
             recording = live_run.run(source, parameter_files, pairing, options.rate, options.output, progress=advance)
         evaluation = evaluate(recording, sequence, pairing)
         rows.append(evaluation.row)
@@ -88,13 +88,13 @@ def _sequence(options):
     if options.source:
         return open_sequence(options.source), options.source
     folder = options.output / 'sequence'
-    with _progress('render', options.frames) as advance:
+    with progress_bar('render', options.frames) as advance:
         save_sequence(rendered_drive(options.seed, options.frames), folder, progress=advance)
     return open_sequence(folder), folder
 
 
 @contextlib.contextmanager
-def _progress(text: str, total: int):
+def progress_bar(text: str, total: int | None):
     """Show a progress bar and return a function to call with the number of frames done."""
     from tqdm import tqdm
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loftr_ros.datasets import bag_cameras
@@ -24,9 +24,11 @@ def read_frames(
     image_topics: Sequence[str] = (),
     camera_files: Sequence = (),
     *,
+    depth_topic: str = '',
     rectified: bool = True,
     queue_size: int = 10,
     slop_s: float = 0.0,
+    on_invalid: Callable[[InputError], None] | None = None,
 ) -> Iterator[FrameSet]:
     """Yield the frames of a bag in the order of the recording.
 
@@ -34,12 +36,16 @@ def read_frames(
         image_topics: of one camera, or of the left and the right camera. By default those of the bag, if it has one
             camera or one stereo pair.
         camera_files: calibration files of the cameras without camera_info, as for `bag_cameras.assign`.
+        depth_topic: depth that is registered to the one camera; `auto`: the one of the bag.
         rectified: whether the images are rectified (P of camera_info applies) or raw (K and D).
         queue_size, slop_s: of the synchronization, as the settings `sync.queue_size` and
             `sync.approximate_sync_tolerance_seconds` [s].
+        on_invalid: called with the error of a set of messages that is invalid, which is then left out; by default the
+            error is raised.
 
     Raises:
-        InputError: a topic is missing or not an image, the cameras are ambiguous, or a message is invalid.
+        InputError: a topic is missing or not an image, the cameras are ambiguous, a message is invalid, or the bag is
+            broken further on.
     """
     topics = bag_topics(path)
     images = {name: IMAGE_TYPES[kind] for name, kind in topics.items() if kind in IMAGE_TYPES}
@@ -55,18 +61,34 @@ def read_frames(
             f'{path} has no {", ".join(infos[image] for image in missing)} for {", ".join(missing)}; '
             'give the calibration as a file'
         )
-    return _frames(path, [(image, cameras.get(image, infos[image])) for image in chosen], rectified, queue_size, slop_s)
+    sources = [source for image in chosen for source in (image, cameras.get(image, infos[image]))]
+    if depth_topic:
+        if len(chosen) > 1:
+            raise InputError(f'depth belongs to one camera; name one image topic of {", ".join(chosen)}')
+        sources.append(_depth_of(path, images) if depth_topic == 'auto' else depth_topic)
+    topic_count = sum(isinstance(source, str) for source in sources)
+    sync = StampSync(topic_count, queue_size, round(slop_s * 1e9))
+    return _frames(path, sources, rectified, sync, on_invalid)
 
 
-def _frames(path, sources: list[tuple], rectified: bool, queue_size: int, slop_s: float) -> Iterator[FrameSet]:
-    """Yield the frames of sources (image topic, topic of camera_info or Camera)."""
-    wanted = [source for pair in sources for source in pair if isinstance(source, str)]
-    sync, reader = StampSync(len(wanted), queue_size, round(slop_s * 1e9)), FrameReader()
+def _frames(path, sources: list, rectified: bool, sync: StampSync, on_invalid) -> Iterator[FrameSet]:
+    """Yield the frames of sources: topics of images, camera_info (or a Camera in its place) and depth."""
+    wanted = [source for source in sources if isinstance(source, str)]
+    reader = FrameReader()
     for topic, _, _, message in read_bag(path, wanted):
         complete = sync.add(stamp_ns(message.header), message, wanted.index(topic))
-        if complete is not None:
-            found = dict(zip(wanted, complete, strict=True))
-            yield reader.read(tuple(found.get(source, source) for pair in sources for source in pair), rectified)
+        if complete is None:
+            continue
+        found = dict(zip(wanted, complete, strict=True))
+        messages = tuple(found[source] if isinstance(source, str) else source for source in sources)
+        try:
+            frames = reader.read(messages, rectified)
+        except InputError as error:
+            if on_invalid is None:
+                raise
+            on_invalid(error)
+        else:
+            yield frames
 
 
 def _cameras_of(path: Path, images: dict[str, bool]) -> tuple[str, ...]:
@@ -82,3 +104,16 @@ def _cameras_of(path: Path, images: dict[str, bool]) -> tuple[str, ...]:
         f'{path} has {len(found)} cameras: {", ".join(found) or "none"}; name the image topic of one, or of the left '
         'and the right camera'
     )
+
+
+def _depth_of(path: Path, images: dict[str, bool]) -> str:
+    """Return the topic of the depth images of a bag: raw before compressed, and registered before others."""
+    found = [topic for topic in images if 'depth' in topic.lower() and not topic.endswith('/compressed')]
+    for preferred in ('aligned', 'registered'):
+        found = [topic for topic in found if preferred in topic] or found
+    raw = [topic for topic in found if not images[topic]] or found
+    if len(raw) != 1:
+        raise InputError(
+            f'{path} has {len(raw)} topics of depth images: {", ".join(raw) or "none"}; name the registered one'
+        )
+    return raw[0]

@@ -146,7 +146,7 @@ def trajectory_plot(estimated, truth, path, unit: str = 'm', title: str = '') ->
     ]
     length = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).sum()
 
-    figure = _figure(10, 4.6)
+    figure = new_figure(10, 4.6)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1))
     _draw_from_above(figure.add_subplot(grid[:, 0]), estimated, truth, unit)
     of_unit = f' [{unit}]' if unit else ' (up to scale)'
@@ -182,7 +182,7 @@ def _draw_from_above(axes, estimated: np.ndarray, truth: np.ndarray, unit: str) 
     axes.legend(loc='best')
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
     """Return a figure [inch] that is drawn without a display, whatever backend the user has."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

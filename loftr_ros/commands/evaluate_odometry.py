@@ -1,0 +1,111 @@
+"""The part of `loftr_ros evaluate` with --odometry: trajectories of a folder or a bag, and their report."""
+
+from __future__ import annotations
+
+import logging
+
+from loftr_ros.commands.evaluate import print_table
+from loftr_ros.commands.options import read_config
+from loftr_ros.errors import InputError
+from loftr_ros.runtime import prepare_process
+from loftr_ros.settings import override
+
+logger = logging.getLogger(__name__)
+
+HEADER = (
+    'matcher',
+    'poses',
+    'segments',
+    'keyframes',
+    'ATE m',
+    'ATE %',
+    'drift %',
+    'deg/m',
+    'NEES',
+    'match ms',
+    'other ms',
+)
+EXPLANATION = """ATE: root mean square of the position errors after alignment, also as a share of the path; drift over the
+lengths in summary.json; NEES: mean squared error over the covariance for each degree of freedom (1 where it is right);
+medians of the time of matching and of everything else."""
+
+BROKEN = 3
+"""Exit status when part of the source could not be read; the rest was evaluated."""
+
+
+def run(options) -> int:
+    """Evaluate each matcher; return BROKEN if the source is broken somewhere."""
+    from loftr_ros.evaluation import results
+    from loftr_ros.evaluation.compared import create_compared
+    from loftr_ros.evaluation.odometry_run import run_odometry, score
+    from loftr_ros.evaluation.report import write_report
+    from loftr_ros.evaluation.sources import open_source
+
+    config = override(read_config(options), {'input.pairing': 'odometry', 'odometry.rig': options.odometry})
+    for line in prepare_process(config.matcher.keep_memory):
+        logger.info(line)
+    table, faults = [], []
+    for name in options.matchers or ['default']:
+        source = _open(open_source, options, config)
+        matcher = create_compared(name, config.matcher)
+        with _progress(f'{source.name}, {name}', source.count) as advance:
+            found = run_odometry(source.frame_sets, matcher, config, advance)
+        faults = [*source.faults, *found.dropped]
+        if not found.rows:
+            raise InputError(f'{options.sequence} gave no set of frames: {"; ".join(faults) or "it has none"}')
+        truth = source.truth_at(found.stamps_ns)
+        result = None if truth is None else score(found, truth)
+        folder = options.output / name.replace('/', '_').replace(':', '_') if options.output else None
+        summary = results.summarise(found, result)
+        if folder:
+            summary = results.write_results(folder, found, result, config, options.sequence, source.faults)
+            about = results.circumstances(found, options.sequence, source.faults)
+            title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
+            write_report(folder / 'report.html', title, found, result, summary, about)
+            results.link_latest(folder)
+        table.append(_row(name, summary, results.times(found)))
+    print_table([HEADER, *table])
+    print(EXPLANATION)
+    if options.output:
+        print(f'wrote {options.output}/latest/report.html and, for each matcher, its folder beside it')
+    for text in faults:
+        print(f'NOT READ {text}')
+    return BROKEN if faults else 0
+
+
+def _open(open_source, options, config):
+    return open_source(
+        options.sequence,
+        options.odometry,
+        config,
+        truth=options.truth,
+        image_topics=options.topics,
+        depth_topic=options.depth_topic,
+        camera_files=options.camera_info,
+    )
+
+
+def _progress(text: str, total: int | None):
+    from loftr_ros.commands.demo import progress_bar
+
+    return progress_bar(text, total)
+
+
+def _row(name: str, summary: dict, times: dict) -> tuple[str, ...]:
+    def figure(key: str, digits: str) -> str:
+        value = summary.get(key)
+        return '-' if value is None else f'{value:{digits}}'
+
+    return (
+        name,
+        f'{summary["frames_with_pose"]}/{summary["frames"]}',
+        str(summary['segments']),
+        str(summary['keyframes']),
+        figure('ate_m', '.4f'),
+        figure('ate_percent_of_path', '.2f'),
+        figure('drift_translation_percent', '.2f'),
+        figure('drift_rotation_deg_per_m', '.4f'),
+        figure('nees_mean', '.2f'),
+        f'{times["match_ms_p50"]:.0f}',
+        f'{times["other_ms_p50"]:.0f}',
+    )

@@ -1,0 +1,135 @@
+"""What an evaluation reads: the sets of frames of a folder or a bag, and the true trajectory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from loftr_ros.config import Config
+from loftr_ros.datasets import bag_frames, bags, open_sequence
+from loftr_ros.datasets.poses import poses_from_tum
+from loftr_ros.datatypes import FrameSet
+from loftr_ros.errors import InputError
+from loftr_ros.geometry import matrix_from_quaternion, transform
+from loftr_ros.messages import stamp_ns
+
+TRUTH_SLACK_NS = 20_000_000
+"""Largest difference between the stamps of an image and of its true pose."""
+
+POSE_TYPES = {
+    'nav_msgs/msg/Odometry': lambda message: message.pose.pose,
+    'geometry_msgs/msg/PoseStamped': lambda message: message.pose,
+    'geometry_msgs/msg/PoseWithCovarianceStamped': lambda message: message.pose.pose,
+    'geometry_msgs/msg/TransformStamped': lambda message: message.transform,
+}
+"""Types of topics with a true trajectory, and the pose in a message."""
+
+
+@dataclasses.dataclass
+class Source:
+    """Sets of frames and what is known about them.
+
+    Args:
+        count: number of sets; None where it is not known before.
+        truth_ns, truth: (M,) stamps and (M, 4, 4) world_from_cam; None without.
+        faults: filled while the frames are read: why some could not be.
+    """
+
+    name: str
+    count: int | None
+    frame_sets: Iterator[FrameSet]
+    truth_ns: np.ndarray | None
+    truth: np.ndarray | None
+    faults: list[str]
+
+    def truth_at(self, stamps_ns: np.ndarray) -> np.ndarray | None:
+        """Return the true pose nearest to each stamp (N, 4, 4), NaN where there is none within TRUTH_SLACK_NS."""
+        if self.truth_ns is None or not len(stamps_ns):
+            return None
+        after = np.clip(np.searchsorted(self.truth_ns, stamps_ns), 1, max(len(self.truth_ns) - 1, 1))
+        after = np.minimum(after, len(self.truth_ns) - 1)
+        before = np.maximum(after - 1, 0)
+        nearer = np.abs(self.truth_ns[before] - stamps_ns) <= np.abs(self.truth_ns[after] - stamps_ns)
+        nearest = np.where(nearer, before, after)
+        found = self.truth[nearest].astype(np.float64)
+        found[np.abs(self.truth_ns[nearest] - stamps_ns) > TRUTH_SLACK_NS] = np.nan
+        return found
+
+
+def open_source(
+    path: Path, rig: str, config: Config, *, truth: str = '', image_topics=(), depth_topic: str = '', camera_files=()
+) -> Source:
+    """Open a folder of images or a bag for a rig: mono, stereo or rgbd.
+
+    Args:
+        truth: file in TUM format, or topic of a bag with one of POSE_TYPES; empty: that of the folder, if it has one.
+        image_topics, depth_topic: of a bag; by default found by their types and names.
+        camera_files: calibration files, for a source without.
+
+    Raises:
+        InputError: the source cannot be read, or it lacks what the rig needs.
+    """
+    if bags.is_bag(path):
+        return _open_bag(path, rig, config, truth, image_topics, depth_topic, camera_files)
+    if image_topics or depth_topic:
+        raise InputError('topics are only for bags')
+    sequence = open_sequence(path, camera_files=camera_files)
+    sequence.frame_set(0, rig)
+    truth_ns, poses = sequence.stamps_ns, sequence.world_from_cam0
+    if truth:
+        truth_ns, poses = poses_from_tum(truth)
+    frame_sets = (sequence.frame_set(index, rig) for index in range(len(sequence)))
+    return Source(sequence.name, len(sequence), frame_sets, None if poses is None else truth_ns, poses, [])
+
+
+def _open_bag(path, rig: str, config: Config, truth: str, image_topics, depth_topic: str, camera_files) -> Source:
+    if truth.startswith('/') and not Path(truth).is_file():
+        truth_ns, poses = _poses_of_topic(path, truth)
+    else:
+        truth_ns, poses = poses_from_tum(truth) if truth else (None, None)
+    faults: list[str] = []
+    sync = config.sync
+    frame_sets = bag_frames.read_frames(
+        path,
+        image_topics,
+        camera_files,
+        depth_topic=(depth_topic or 'auto') if rig == 'rgbd' else '',
+        rectified=config.input.rectified,
+        queue_size=sync.queue_size,
+        slop_s=sync.approximate_sync_tolerance_seconds if sync.approximate_sync else 0.0,
+        on_invalid=lambda error: faults.append(str(error)),
+    )
+    return Source(Path(path).stem, None, _until_broken(frame_sets, faults), truth_ns, poses, faults)
+
+
+def _until_broken(frame_sets: Iterator[FrameSet], faults: list[str]) -> Iterator[FrameSet]:
+    """Yield what can be read; a bag that is broken further on ends there."""
+    try:
+        yield from frame_sets
+    except InputError as error:
+        faults.append(f'the bag ends early: {error}')
+
+
+def _poses_of_topic(path, topic: str) -> tuple[np.ndarray, np.ndarray]:
+    kind = bags.bag_topics(path).get(topic)
+    if kind not in POSE_TYPES:
+        known = [name for name, found in bags.bag_topics(path).items() if found in POSE_TYPES]
+        raise InputError(
+            f'{path} has no trajectory on {topic}; topics with one: {", ".join(known) or "none"}. Types that can be '
+            f'read: {", ".join(POSE_TYPES)}'
+        )
+    stamps_ns, poses = [], []
+    for _, _, _, message in bags.read_bag(path, [topic]):
+        pose = POSE_TYPES[kind](message)
+        place = getattr(pose, 'position', None) or pose.translation
+        turn = getattr(pose, 'orientation', None) or pose.rotation
+        stamps_ns.append(stamp_ns(message.header))
+        rotation = matrix_from_quaternion([turn.x, turn.y, turn.z, turn.w])
+        poses.append(transform(rotation, [place.x, place.y, place.z]))
+    if not poses:
+        raise InputError(f'{path} has no message on {topic}')
+    order = np.argsort(stamps_ns, kind='stable')
+    return np.array(stamps_ns, np.int64)[order], np.array(poses)[order]
