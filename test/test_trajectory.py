@@ -41,6 +41,19 @@ def test_without_scale_a_wrong_unit_is_an_error():
     assert errors.alignment.scale == 1
 
 
+def test_the_turn_about_a_straight_road_is_no_error_of_the_orientation():
+    truth = np.tile(np.eye(4), (20, 1, 1))
+    truth[:, 2, 3] = np.arange(20)
+    estimated = moved(truth)
+    rng = np.random.default_rng(0)
+    estimated[:, :3, 3] += rng.normal(0, 1e-6, (20, 3))  # so that the turn about the line is any
+    estimated[7, :3, :3] = estimated[7, :3, :3] @ rotation_from_vector((0, 0, np.radians(1)))
+    errors = absolute_errors(estimated, truth, with_scale=False)
+    assert errors.ate_m < 1e-5
+    assert errors.rotation_deg[7] == pytest.approx(0.95, abs=1e-3)  # the other 19 share a twentieth of it
+    np.testing.assert_allclose(np.delete(errors.rotation_deg, 7), 0.05, atol=1e-3)
+
+
 def test_a_reflection_is_never_an_alignment():
     truth = arc()
     mirrored = truth[:, :3, 3] * (-1, 1, 1)

@@ -6,13 +6,13 @@ exit status is 1 if the errors exceed the bounds, which are then printed.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.commands.output import progress_bar
 from loftr_ros.output_files import write_image, writing
 
 PRESETS = {'stereo': 'config/stereo.yaml', 'temporal': 'config/mono.yaml'}
@@ -91,15 +91,6 @@ def _sequence(options):
     with progress_bar('render', options.frames) as advance:
         save_sequence(rendered_drive(options.seed, options.frames), folder, progress=advance)
     return open_sequence(folder), folder
-
-
-@contextlib.contextmanager
-def progress_bar(text: str, total: int | None):
-    """Show a progress bar and return a function to call with the number of frames done."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=text, unit='frame', disable=None) as bar:  # None: no bar without a terminal
-        yield lambda done: bar.update(done - bar.n)
 
 
 @dataclasses.dataclass

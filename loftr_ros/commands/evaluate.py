@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from loftr_ros.commands.options import add_config_arguments, read_config
+from loftr_ros.commands.output import print_table
 from loftr_ros.errors import InputError
 from loftr_ros.output_files import writing
 from loftr_ros.runtime import prepare_process
@@ -102,12 +103,6 @@ def row(name: str, summary, milliseconds: float) -> tuple[str, ...]:
     counts = (summary.num_inliers, summary.num_correct, summary.num_matches, summary.num_failures, milliseconds)
     angles = (summary.rotation_deg, summary.direction_deg)
     return name, auc, *(f'{angle:.3g}' for angle in angles), *(f'{count:.0f}' for count in counts)
-
-
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for cells in rows:
-        print('  '.join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
 
 
 def write_csv(path: Path, lines: list[tuple]) -> None:

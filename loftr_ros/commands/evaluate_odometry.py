@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from loftr_ros.commands.evaluate import print_table
 from loftr_ros.commands.options import read_config
+from loftr_ros.commands.output import print_table, progress_bar
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import override
@@ -25,9 +25,9 @@ HEADER = (
     'match ms',
     'other ms',
 )
-EXPLANATION = """ATE: root mean square of the position errors after alignment, also as a share of the path; drift over the
-lengths in summary.json; NEES: mean squared error over the covariance for each degree of freedom (1 where it is right);
-medians of the time of matching and of everything else."""
+EXPLANATION = """ATE: root mean square of the position errors after alignment, also as a share of the path; drift over
+the lengths in summary.json; NEES: mean squared error over the covariance for each degree of freedom (1 where it is
+right); medians of the time of matching and of everything else."""
 
 BROKEN = 3
 """Exit status when part of the source could not be read; the rest was evaluated."""
@@ -48,7 +48,7 @@ def run(options) -> int:
     for name in options.matchers or ['default']:
         source = _open(open_source, options, config)
         matcher = create_compared(name, config.matcher)
-        with _progress(f'{source.name}, {name}', source.count) as advance:
+        with progress_bar(f'{source.name}, {name}', source.count) as advance:
             found = run_odometry(source.frame_sets, matcher, config, advance)
         faults = [*source.faults, *found.dropped]
         if not found.rows:
@@ -62,12 +62,11 @@ def run(options) -> int:
             about = results.circumstances(found, options.sequence, source.faults)
             title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
             write_report(folder / 'report.html', title, found, result, summary, about)
-            results.link_latest(folder)
         table.append(_row(name, summary, results.times(found)))
     print_table([HEADER, *table])
     print(EXPLANATION)
     if options.output:
-        print(f'wrote {options.output}/latest/report.html and, for each matcher, its folder beside it')
+        print(f'wrote {options.output}: a folder for each matcher, with report.html')
     for text in faults:
         print(f'NOT READ {text}')
     return BROKEN if faults else 0
@@ -83,12 +82,6 @@ def _open(open_source, options, config):
         depth_topic=options.depth_topic,
         camera_files=options.camera_info,
     )
-
-
-def _progress(text: str, total: int | None):
-    from loftr_ros.commands.demo import progress_bar
-
-    return progress_bar(text, total)
 
 
 def _row(name: str, summary: dict, times: dict) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loftr_ros.datasets import bag_cameras
@@ -48,8 +48,8 @@ def read_frames(
             broken further on.
     """
     topics = bag_topics(path)
-    images = {name: IMAGE_TYPES[kind] for name, kind in topics.items() if kind in IMAGE_TYPES}
-    chosen = tuple(image_topics) or _cameras_of(path, images)
+    images = _images(topics)
+    chosen = tuple(image_topics) or camera_topics(path)
     unknown = [name for name in chosen if name not in images]
     if unknown:
         raise InputError(f'{path} has no image topic {", ".join(unknown)}; it has {", ".join(images) or "none"}')
@@ -91,8 +91,13 @@ def _frames(path, sources: list, rectified: bool, sync: StampSync, on_invalid) -
             yield frames
 
 
-def _cameras_of(path: Path, images: dict[str, bool]) -> tuple[str, ...]:
-    """Return the image topics of the one camera or stereo pair of a bag."""
+def camera_topics(path) -> tuple[str, ...]:
+    """Return the image topics of the one camera or stereo pair of a bag.
+
+    Raises:
+        InputError: it has none or several.
+    """
+    images = _images(bag_topics(path))
     found = list(bag_cameras.cameras(images))
     if len(found) == 1:
         return tuple(found)
@@ -104,6 +109,10 @@ def _cameras_of(path: Path, images: dict[str, bool]) -> tuple[str, ...]:
         f'{path} has {len(found)} cameras: {", ".join(found) or "none"}; name the image topic of one, or of the left '
         'and the right camera'
     )
+
+
+def _images(topics: Mapping[str, str]) -> dict[str, bool]:
+    return {name: IMAGE_TYPES[kind] for name, kind in topics.items() if kind in IMAGE_TYPES}
 
 
 def _depth_of(path: Path, images: dict[str, bool]) -> str:

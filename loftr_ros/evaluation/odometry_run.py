@@ -143,6 +143,7 @@ class OdometryScore:
     Args:
         rows: (M,) numbers of the rows with a pose and a truth.
         truth: (M, 4, 4) of these rows.
+        from_first_m: (M,) position errors relative to the first frame, without alignment, in the unit of the motion.
         nees: (M,) squared errors of the poses relative to the first frame over their covariance, for each degree of
             freedom; about 1 on average where the covariance is right. Empty without a unit of length.
     """
@@ -151,6 +152,7 @@ class OdometryScore:
     truth: np.ndarray
     errors: AbsoluteErrors
     drift: Drift
+    from_first_m: np.ndarray
     nees: np.ndarray
 
     @property
@@ -182,15 +184,18 @@ def score(run: OdometryRun, truth: np.ndarray) -> OdometryScore:
     poses, truth = run.poses[rows], truth[rows]
     with_scale = run.scale is Scale.UP_TO_SCALE and len(np.unique(poses[:, :3, 3], axis=0)) > 1
     errors = absolute_errors(poses, truth, with_scale=with_scale)
-    nees = np.empty(0) if run.scale is Scale.UP_TO_SCALE else _nees(poses, truth, run.covariances[rows])
-    return OdometryScore(rows, truth, errors, drift(poses, truth, errors.alignment.scale), nees)
-
-
-def _nees(poses: np.ndarray, truth: np.ndarray, covariances: np.ndarray) -> np.ndarray:
     true = np.linalg.inv(truth[0]) @ truth
     found = np.linalg.inv(poses[0]) @ poses
+    steps = np.linalg.norm(true[:, :3, 3] - found[:, :3, 3], axis=1)
+    nees = np.empty(0)
+    if run.scale is not Scale.UP_TO_SCALE:
+        nees = _nees(found[1:], true[1:], run.covariances[rows][1:])
+    return OdometryScore(rows, truth, errors, drift(poses, truth, errors.alignment.scale), steps, nees)
+
+
+def _nees(found: np.ndarray, true: np.ndarray, covariances: np.ndarray) -> np.ndarray:
     values = []
-    for pose, goal, covariance in zip(found[1:], true[1:], covariances[1:], strict=True):
+    for pose, goal, covariance in zip(found, true, covariances, strict=True):
         error = np.concatenate([goal[:3, 3] - pose[:3, 3], vector_from_rotation(goal[:3, :3] @ pose[:3, :3].T)])
         values.append(error @ np.linalg.solve(covariance, error) / 6)
     return np.array(values)

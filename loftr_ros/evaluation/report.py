@@ -176,9 +176,10 @@ def _errors(run: OdometryRun, score: OdometryScore):
         grid[1, 0].set_ylabel('frames')
         grid[1, 0].legend()
         deviation = 3 * np.sqrt(np.trace(run.covariances[score.rows, :3, :3], axis1=1, axis2=2))
-        grid[1, 1].plot(along, score.errors.position_m, color='tab:red', label='position error')
+        grid[1, 1].plot(along, score.from_first_m, color='tab:red', label='position error')
         grid[1, 1].plot(along, deviation, color='0.4', linestyle='--', label='3 standard deviations')
         grid[1, 1].set_xlabel('path [m]')
+        grid[1, 1].set_ylabel('relative to the first frame [m]')
         grid[1, 1].set_ylim(bottom=0)
         grid[1, 1].legend()
     for axes in grid.flat:
@@ -188,10 +189,11 @@ def _errors(run: OdometryRun, score: OdometryScore):
 
 def _error_note(run: OdometryRun) -> str:
     if run.scale is Scale.UP_TO_SCALE:
-        return 'After alignment of all positions.'
+        return 'After alignment of all positions and, apart from that, of all orientations.'
     return (
-        'Above after alignment of all positions. The squared errors over the covariance (NEES) are those of the poses '
-        'relative to the first frame: their mean is 1 where the covariance is right, and larger where it is too small.'
+        'Above after alignment of all positions and, apart from that, of all orientations. Below relative to the first '
+        'frame. The mean of the squared errors over the covariance (NEES) is 1 where the covariance is right, and '
+        'larger where it is too small.'
     )
 
 
@@ -199,8 +201,8 @@ def _counts(run: OdometryRun):
     seconds = (run.stamps_ns - run.stamps_ns[0]) / 1e9
     figure = new_figure(11, 5)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for name, colour in (('matches', '0.6'), ('inliers', 'tab:blue'), ('tracks', 'tab:green')):
-        upper.plot(seconds[1:], [getattr(row, name) for row in run.rows[1:]], color=colour, label=name)
+    for name, colour, style in (('matches', '0.6', '-'), ('tracks', 'tab:green', '-'), ('inliers', 'tab:blue', '--')):
+        upper.plot(seconds[1:], [getattr(row, name) for row in run.rows[1:]], style, color=colour, label=name)
     keyframes = [s for s, row in zip(seconds, run.rows, strict=True) if row.is_keyframe]
     upper.plot(keyframes, np.zeros(len(keyframes)), '|', color='k', markersize=10, label='keyframe')
     for status, colour in STATUS_COLOURS.items():

@@ -155,14 +155,6 @@ def write_results(
     return summary
 
 
-def link_latest(folder: Path) -> None:
-    """Make the link `latest` beside a folder point to it."""
-    link = folder.parent / 'latest'
-    if link.is_symlink() or not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-
-
 def _write_json(path: Path, content: dict) -> None:
     _write_text(path, json.dumps(content, indent=2, default=_plain) + '\n')
 

@@ -90,6 +90,13 @@ def _open_bag(path, rig: str, config: Config, truth: str, image_topics, depth_to
         truth_ns, poses = _poses_of_topic(path, truth)
     else:
         truth_ns, poses = poses_from_tum(truth) if truth else (None, None)
+    image_topics = tuple(image_topics) or bag_frames.camera_topics(path)[: None if rig == 'stereo' else 1]
+    needed = 2 if rig == 'stereo' else 1
+    if len(image_topics) != needed:
+        raise InputError(
+            f'a {rig} rig has {needed} image topics, got {len(image_topics)}: {", ".join(image_topics)}; name them by '
+            '--topics'
+        )
     faults: list[str] = []
     sync = config.sync
     frame_sets = bag_frames.read_frames(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loftr_ros.errors import InputError
+from loftr_ros.geometry import nearest_rotation
 
 KITTI_LENGTHS_M = tuple(range(100, 900, 100))
 SHORT_PATH_SHARES = tuple(share / 10 for share in range(1, 9))
@@ -59,9 +60,12 @@ def align(estimated: np.ndarray, truth: np.ndarray, *, with_scale: bool) -> Alig
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AbsoluteErrors:
-    """Errors of each pose after the alignment of all positions.
+    """Errors of each pose after an alignment of all positions, and one of all orientations.
+
+    They are aligned apart because positions on a line, such as those of a straight road, leave the turn about it open.
 
     Args:
+        alignment: of the positions.
         aligned: (N, 4, 4) the estimated poses in the world of the truth.
         position_m: (N,) distances of the positions.
         rotation_deg: (N,) angles between the orientations.
@@ -83,6 +87,9 @@ def absolute_errors(estimated: np.ndarray, truth: np.ndarray, *, with_scale: boo
     estimated, truth = _checked(estimated, truth)
     alignment = align(estimated[:, :3, 3], truth[:, :3, 3], with_scale=with_scale)
     aligned = alignment.apply(estimated)
+    # The rotation with the least sum of squared differences of the matrices (chordal mean).
+    between = np.sum(truth[:, :3, :3] @ np.swapaxes(estimated[:, :3, :3], 1, 2), axis=0)
+    aligned[:, :3, :3] = nearest_rotation(between) @ estimated[:, :3, :3]
     return AbsoluteErrors(
         alignment,
         aligned,
