@@ -13,7 +13,7 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
 
 @contextlib.contextmanager
 def progress_bar(text: str, total: int | None):
-    """Show a progress bar and return a function to call with the number of frames done; None: their total is unknown."""
+    """Show a progress bar and return a function to call with the number done. The total is None if it is unknown."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=text, unit='frame', disable=None) as bar:  # None: no bar without a terminal
