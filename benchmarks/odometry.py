@@ -2,8 +2,8 @@
 
     . scripts/environment.sh && python benchmarks/odometry.py ../shared/data
 
-The folder contains `kitti06`, `tartanair_stereo_rgbd`, `tum_fr1_rgbd` and `euroc_v1_01_at_rest`; the loops are rendered.
-All frames are processed in order, with the shipped settings. Writes benchmarks/results/odometry.md.
+The folder contains `kitti06`, `tartanair_stereo_rgbd`, `tum_fr1_rgbd` and `euroc_v1_01_at_rest`; the loop is
+rendered. All frames are processed in order, with the shipped settings. Writes benchmarks/results/odometry.md.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ HEADER = [
 ]
 TEXT = """# Odometry
 
-`benchmarks/odometry.py`. `Odometer` with the shipped settings, every frame in order; SIFT and ORB (2048 keypoints, ratio 0.8,
-refined by Lucas-Kanade as the default is) go through the same pipeline in the same run. ATE: root mean square of the position
-errors after alignment (SE3, for one camera Sim3). Drift: KITTI's definition over 10 to 80 % of the path, because all paths are
-shorter than 100 m. NEES: mean squared error of the poses relative to the first frame over their covariance, for each of 6
-degrees of freedom: 1 where the covariance is right. Times of a frame are medians on one core, beside other work: compare
-them with each other only. `euroc_v1_01_at_rest` has no true poses: the robot stands, so its errors are those of standing still.
+`benchmarks/odometry.py`. `Odometer` with the shipped settings, every frame in order. SIFT and ORB (2048 keypoints,
+ratio 0.8, refined by Lucas-Kanade as the default is) go through the same pipeline in the same run.
+
+* ATE: root mean square of the position errors after alignment (SE3, for one camera Sim3).
+* Drift: KITTI's definition over 10 to 80 % of the path, because all paths are shorter than 100 m.
+* NEES: mean squared error of the poses relative to the first frame over their covariance, for each of 6 degrees of
+  freedom; 1 where the covariance is right.
+* Times of a frame are medians on one core, beside other work: compare them with each other only.
+* `euroc_v1_01_at_rest` has no true poses: the robot stands, so its errors are those of standing still.
 
 """
 
