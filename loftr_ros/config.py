@@ -118,6 +118,13 @@ class MatcherConfig(Checked):
         'of a match; none keeps the points of the matcher',
         choices=('lucas_kanade', 'none'),
     )
+    rotation_search: str = setting(
+        'off',
+        'turns of image 1 that the matcher does not find by itself: on_failure searches for one if few matches agree, '
+        'always for each pair (slow); without effect for sift, orb and akaze',
+        choices=('off', 'on_failure', 'always'),
+    )
+    zoom_search: bool = setting(True, 'rotation_search also tries a change of scale by 2 in both directions')
     keep_memory: bool = setting(
         True, 'let glibc keep freed memory: networks on a CPU run up to 1.3 times as fast', fixed=True
     )

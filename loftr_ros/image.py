@@ -162,3 +162,43 @@ def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
     if not (bottom or right):
         return image
     return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return pixels (N, 2) under an affine map (2, 3) or (3, 3), as float64."""
+    return np.asarray(points, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def turn_matrix(width: int, height: int, angle_deg: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the map (3, 3) from pixels of an image to those of its turned copy, and the copy's (width, height).
+
+    The copy shows the whole image, turned about its centre; a positive angle turns x towards y, clockwise as seen.
+    """
+    angle = np.deg2rad(angle_deg)
+    # Rounded so that multiples of 90 degrees move whole pixels.
+    cosine, sine = np.round((np.cos(angle), np.sin(angle)), 12)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    new_width, new_height = (max(1, round(float(side))) for side in np.abs(turn) @ (width, height))
+    # The centre of an image of w pixels is at (w - 1) / 2.
+    centre, new_centre = (np.array([w - 1, h - 1]) / 2 for w, h in ((width, height), (new_width, new_height)))
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = turn, new_centre - turn @ centre
+    return matrix, (new_width, new_height)
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the copy of an image under an affine map, uint8 (height, width) or (height, width, 3).
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        matrix: (3, 3) from pixels of the image to those of the copy.
+        size: (width, height) of the copy [px]; outside of the image it has the mean grey value or colour.
+    """
+    mean = cv2.mean(image)
+    height, width = image.shape[:2]
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    if scale < 1:  # averaged first, because interpolation alone would alias
+        reduced = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
+        matrix = matrix @ np.linalg.inv(scale_matrix((reduced[0] / width, reduced[1] / height)))
+    return cv2.warpAffine(image, matrix[:2], size, flags=cv2.INTER_LINEAR, borderValue=mean)

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, did_you_mean
 from loftr_ros.matchers.base import MEMBERS, Features, Matcher, match_images
+from loftr_ros.matchers.rotation import RotationSearchMatcher
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
 __all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
@@ -40,7 +41,7 @@ def matcher_names() -> list[str]:
 
 
 def create_matcher(config: MatcherConfig | str = 'default') -> Matcher:
-    """Return the matcher `config.name`, with the refinement of points that `config.subpixel` selects.
+    """Return the matcher `config.name`, with the search and the refinement of points that `config` selects.
 
     Args:
         config: the settings, or only the name of a matcher; then all other settings have their defaults.
@@ -51,6 +52,8 @@ def create_matcher(config: MatcherConfig | str = 'default') -> Matcher:
     if isinstance(config, str):
         config = MatcherConfig(name=config)
     matcher = _create(config)
+    if config.rotation_search != 'off' and not getattr(matcher, 'rotation_invariant', False):
+        matcher = RotationSearchMatcher(matcher, config.rotation_search == 'always', config.zoom_search)
     return SubpixelMatcher(matcher, config.resize_max) if config.subpixel == 'lucas_kanade' else matcher
 
 

@@ -25,6 +25,9 @@ class Matcher(Protocol):
     notes: Mapping[str, str] = MappingProxyType({})
     """Messages to the user by subject: the precision in use, an image size reduced because memory is short."""
 
+    rotation_invariant: bool = False
+    """Whether a turn or zoom of an image leaves its matches, so that none must be searched for."""
+
     def extract(self, image: np.ndarray) -> Features:
         """Return the features of one image. `image`: uint8 (H, W) or (H, W, 3) blue first, any size."""
         ...

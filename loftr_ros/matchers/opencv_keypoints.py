@@ -39,6 +39,7 @@ class OpenCvMatcher(Matcher):
     """
 
     name: str
+    rotation_invariant = True
     norm: int = cv2.NORM_HAMMING
 
     def __init__(self, config: MatcherConfig):
