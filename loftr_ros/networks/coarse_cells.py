@@ -19,6 +19,14 @@ class CoarseMatches(NamedTuple):
     cell1: Tensor  # (M,) int64, row-major cell of image 1
     confidence: Tensor  # (M,) float32
 
+    def where(self, keep: Tensor) -> CoarseMatches:
+        """Return the matches where `keep` (M,) bool is True.
+
+        A GPU waits once for their number; to index each tensor by the mask would be a wait for each.
+        """
+        index = keep.nonzero()[:, 0]
+        return CoarseMatches(*(field[index] for field in self))
+
 
 def away_from_border(batch: int, height: int, width: int, border: int, mask: Tensor | None, device=None) -> Tensor:
     """Return (B, H * W) bool, False for cells within `border` cells of the image's edge.
@@ -47,7 +55,7 @@ def parts_of_rows(height: int, width: int, enough: int, device: torch.device) ->
     """
     if device.type != 'cpu' or not 0 < 2 * enough <= height * width:
         return []
-    cells = torch.arange(height * width).view(height, width)
+    cells = torch.arange(height * width, device=device).view(height, width)
     return [cells[y::2, x::2].flatten() for y, x in ((0, 0), (1, 1), (0, 1), (1, 0))]
 
 

@@ -166,14 +166,13 @@ def match_dual_softmax(
     parts = parts or (torch.arange(similarity.rows, device=similarity.features0.device),)
     for number, part in enumerate(parts, start=1):
         found += _row_candidates(similarity.of_rows(part), threshold, small, sums, part)
-        if sums.is_exact(similarity.valid1):
+        if small or sums.is_exact(similarity.valid1):  # small exponentials are never near underflow
             log_columns = sums.value()
         else:
             log_columns = _log_columns(similarity.of_rows(torch.cat(tuple(parts[:number]))))
         batch_index, row, column, score, log_row = (torch.cat(fields) for fields in zip(*found, strict=True))
         confidence = (log_row + (score - log_columns[batch_index, column])).exp()
-        above = confidence > threshold
-        matches = CoarseMatches(batch_index[above], row[above], column[above], confidence[above])
+        matches = CoarseMatches(batch_index, row, column, confidence).where(confidence > threshold)
         matches = _eligible(_mutual_best(matches, similarity), similarity, eligible0, eligible1)
         if number < len(parts) and _fewest(matches, similarity) >= enough:
             matches = _compete(similarity, torch.cat(tuple(parts[number:])), matches, log_columns, threshold, small)
@@ -215,7 +214,7 @@ def _compete(
     before = log_columns[batch_index, column]
     confidence = confidence * (before - torch.logaddexp(before, log_total)).exp()
     keep = (largest <= score) & (confidence > threshold)
-    return CoarseMatches(batch_index[keep], row[keep], column[keep], confidence[keep])
+    return CoarseMatches(batch_index, row, column, confidence).where(keep)
 
 
 def _row_candidates(similarity: Similarity, threshold: float, small: bool, sums: ColumnSums, rows: Tensor) -> list:
@@ -233,7 +232,7 @@ def _row_candidates(similarity: Similarity, threshold: float, small: bool, sums:
         least = (threshold * (1 - 1e-4)) * total  # tolerance for rounding; the sum of a masked row is 0
         batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
         exponential = block[batch_index, row, column]
-        kept = exponential > least[batch_index, row]
+        kept = (exponential > least[batch_index, row]).nonzero()[:, 0]
         batch_index, row, column, exponential = (field[kept] for field in (batch_index, row, column, exponential))
         score = exponential.log() + reference[batch_index, row]
         log_row = exponential.log() - total[batch_index, row].log()
@@ -377,8 +376,9 @@ def _mutual_best(candidates: CoarseMatches, similarity: Similarity) -> CoarseMat
     column = candidates.batch_index * similarity.columns + candidates.cell1
     best = _is_first_best(row, candidates.confidence, similarity.batch * similarity.rows)
     best &= _is_first_best(column, candidates.confidence, similarity.batch * similarity.columns)
-    order = row[best].argsort()
-    return CoarseMatches(*(field[best][order] for field in candidates))
+    best = best.nonzero()[:, 0]
+    best = best[row[best].argsort()]
+    return CoarseMatches(*(field[best] for field in candidates))
 
 
 def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
@@ -392,6 +392,8 @@ def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
 
 def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligible1) -> CoarseMatches:
     """Return the matches between cells that may be matched and are not padding."""
+    if similarity.valid0 is None and similarity.valid1 is None and eligible0 is None and eligible1 is None:
+        return matches
     keep = torch.ones_like(matches.batch_index, dtype=torch.bool)
     for cells0 in (similarity.valid0, eligible0):
         if cells0 is not None:
@@ -399,4 +401,4 @@ def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligibl
     for cells1 in (similarity.valid1, eligible1):
         if cells1 is not None:
             keep &= cells1[matches.batch_index, matches.cell1]
-    return CoarseMatches(*(field[keep] for field in matches))
+    return matches.where(keep)
