@@ -130,6 +130,61 @@ def test_a_rig_with_depth_gives_the_metric_path(rig):
     assert sum(m.is_keyframe for m in motions) >= 3
 
 
+class TiledFloorMatcher(KnowingMatcher):
+    """Matches most points on a tiled floor one period off, where the camera has moved by more than half a period."""
+
+    period_m = 0.6
+
+    def match(self, features0, features1):
+        matches = super().match(features0, features1)
+        if not len(matches) or max(features0, features1) >= RIGHT:
+            return matches  # left and right image: one motion only is possible
+        moved = self.poses[features1][0, 3] - self.poses[features0][0, 3]
+        if moved <= self.period_m / 2:
+            return matches
+        floor = (self.points[matches.point_id0, 1] > 1) & (matches.point_id0 % 3 > 0)
+        shifted = self.points[matches.point_id0] + [self.period_m, 0, 0]
+        cam_from_origin = invert_transform(self.poses[features1])
+        wrong = project(CAMERA, shifted @ cam_from_origin[:3, :3].T + cam_from_origin[:3, 3])
+        keypoints1 = np.where(floor[:, None], wrong, matches.keypoints1)
+        return dataclasses.replace(matches, keypoints1=keypoints1)
+
+
+@pytest.mark.parametrize('rig', ['stereo', 'rgbd'])
+def test_a_floor_whose_pattern_repeats_does_not_shift_the_motion(rig):
+    rng = np.random.default_rng(0)
+    floor = np.column_stack([rng.uniform(-6, 9, 3000), np.full(3000, 1.2), rng.uniform(1.5, 6, 3000)])
+    wall = np.column_stack([rng.uniform(-60, 60, 2000), rng.uniform(-40, 1, 2000), rng.uniform(60, 90, 2000)])
+    points = np.random.default_rng(1).permutation(np.concatenate([floor, wall]))
+    poses = path(25)
+    matcher = TiledFloorMatcher(poses, points)
+    odometer = Odometer(matcher, config(rig, **{'keyframe.max_frames': 6}))
+    motions = [odometer.process(frames(view, rig, matcher)) for view in range(len(poses))]
+    wrong = matcher.match(0, 6)
+    share = np.mean(np.linalg.norm(wrong.keypoints1 - KnowingMatcher.match(matcher, 0, 6).keypoints1, axis=1) > 5)
+    assert 0.2 < share < 0.6, share  # of the matches are wrong, and all agree on one motion
+    shift, turn = errors(motions, poses)
+    assert shift.max() < 0.1 and turn.max() < 0.01  # of 2.3 m; one period is 0.6 m
+
+
+def test_a_keyframe_that_was_located_is_not_given_up_for_one_bad_frame():
+    """Otherwise the motion would go on at the old place, as if nothing had happened."""
+    poses = path(12)
+    matcher = KnowingMatcher(poses)
+    odometer = Odometer(matcher, config('mono'))
+    for view in range(4):
+        odometer.process(frames(view, 'mono', matcher))
+    odometer.request_keyframe()
+    motion = odometer.process(frames(4, 'mono', matcher))
+    assert motion.is_keyframe
+    length = np.linalg.norm(motion.origin_from_cam.translation) / np.linalg.norm(poses[4][:3, 3])
+    lost = [odometer.process(frames(view, 'mono', matcher, covered=True)) for view in (5, 6, 7)]
+    assert not any(m.is_keyframe for m in lost) and lost[-1].origin_from_cam is None
+    found = odometer.process(frames(8, 'mono', matcher))
+    assert (found.pair.id0, found.segment) == (4, 0)
+    np.testing.assert_allclose(found.origin_from_cam.translation, length * poses[8][:3, 3], atol=0.02 * length)
+
+
 def test_one_camera_gives_the_path_up_to_one_scale():
     poses = path(30)
     motions, _ = drive('mono', poses)

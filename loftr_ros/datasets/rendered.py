@@ -9,10 +9,16 @@ from loftr_ros.datatypes import Camera
 from loftr_ros.geometry import transform
 
 
-def rendered_drive(seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12, size=(640, 480)) -> Sequence:
+def rendered_drive(
+    seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12, size=(640, 480), step_m: float = 0.07
+) -> Sequence:
     """Return a stereo sequence of a robot that drives through a furnished room, at 10 Hz, with exact poses and depth.
 
-    `size` is (width, height) [px]; the horizontal field of view is 67 degrees. Frames are rendered on request.
+    Frames are rendered on request.
+
+    Args:
+        size: (width, height) [px]; the horizontal field of view is 67 degrees.
+        step_m: way between two frames; a loop is about 14 m.
     """
     from loftr_ros.rendering import furnished_room, render, room_trajectory
 
@@ -21,7 +27,7 @@ def rendered_drive(seed: int = 0, num_frames: int = 40, baseline_m: float = 0.12
     matrix = [[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]]
     camera = Camera(matrix, width, height)
     right_from_left = transform(np.eye(3), (-baseline_m, 0, 0))
-    world_from_left = room_trajectory(num_frames, seed)
+    world_from_left = room_trajectory(num_frames, seed, step_m)
     world_from_right = world_from_left @ np.linalg.inv(right_from_left)
     scene = []  # built for the first image, so that opening takes no time
 

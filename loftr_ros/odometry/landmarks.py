@@ -15,6 +15,15 @@ from loftr_ros.pose.with_depth import InverseDepth
 MAX_EDGE = 0.05
 """Depths around a point that differ by more than this share are an edge: the point may be on either side."""
 
+ENOUGH_DEPTH = 0.3
+"""If at most this share of the points lacks depth, none is interpolated."""
+NEIGHBOURHOOD_PX = 24.0
+"""Points up to this distance from a pixel tell its depth ..."""
+MIN_NEIGHBOURS = 5
+"""... if there are so many of them."""
+INTERPOLATION_FACTOR = 2.0
+"""By this the deviations that the neighbours show are too small, measured on rendered rooms."""
+
 NEIGHBOURS = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
 
 
@@ -23,6 +32,10 @@ class Landmarks(Protocol):
 
     def at(self, keypoints: np.ndarray) -> InverseDepth:
         """Return the InverseDepth of pixels (N, 2)."""
+        ...
+
+    def filled(self, keypoints: np.ndarray) -> InverseDepth:
+        """Return the same, and where it is unknown what the points around a pixel tell."""
         ...
 
 
@@ -56,6 +69,10 @@ class DepthImage:
         inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
         known = smooth & inside
         return InverseDepth(np.where(known, value, np.nan), np.where(known, self._noise_per_m, np.inf))
+
+    def filled(self, keypoints: np.ndarray) -> InverseDepth:
+        """Return the same as `at`: unknown pixels of a depth camera are mostly on edges or out of its range."""
+        return self.at(keypoints)
 
 
 class PointDepths:
@@ -91,6 +108,60 @@ class PointDepths:
         best = np.argmin(sigma, axis=1)
         every = np.arange(len(best))
         return InverseDepth(self._value[rows, columns][every, best], sigma[every, best])
+
+    def filled(self, keypoints: np.ndarray) -> InverseDepth:
+        """Return the depth of the pixels, interpolated where no point is near enough.
+
+        Without it, points without depth may be the majority; they hold a motion across their epipolar lines only.
+        """
+        depth = self.at(keypoints)
+        missing = np.flatnonzero(~depth.reliable)
+        if len(missing) <= ENOUGH_DEPTH * len(depth):
+            return depth
+        found = self._interpolate(np.asarray(keypoints)[missing])
+        better = found.sigma < depth.sigma[missing]
+        depth.value[missing[better]] = found.value[better]
+        depth.sigma[missing[better]] = found.sigma[better]
+        return depth
+
+    def _interpolate(self, keypoints: np.ndarray) -> InverseDepth:
+        """Return the depth of the plane through the points around each pixel (N, 2), unknown where they are on none.
+
+        Inverse depth is linear in the pixel on a plane. Needed are MIN_NEIGHBOURS points within NEIGHBOURHOOD_PX whose
+        misfit is small; otherwise there is a depth edge, where a point may be on either side.
+        """
+        rows, columns = np.nonzero(np.isfinite(self._value))
+        if len(rows) < MIN_NEIGHBOURS:
+            return InverseDepth.unknown(len(keypoints))
+        # In units of the neighbourhood, around the middle of the image so that the moments are exact enough.
+        middle = np.array(self._value.shape[::-1]) / 2
+        places = (np.column_stack([columns, rows]) - middle) / NEIGHBOURHOOD_PX
+        asked = (np.asarray(keypoints, np.float64) + 1 - middle) / NEIGHBOURHOOD_PX  # + 1: the border
+        squares = np.sum(asked**2, axis=1)[:, None] + np.sum(places**2, axis=1) - 2 * asked @ places.T
+        near = np.maximum(0.0, 1.0 - squares)  # (N, M)
+        value, sigma = self._value[rows, columns], self._sigma[rows, columns]
+        weights = near / np.maximum(sigma, np.median(sigma)) ** 2
+        x, y = places.T
+        terms = (np.ones_like(x), x, y, x * x, x * y, y * y, value, x * value, y * value, value**2)
+        moments = weights @ np.column_stack(terms)
+        one, mx, my, mxx, mxy, myy, mv, mxv, myv, mvv = moments.T
+        one = np.maximum(one, np.finfo(float).tiny)
+        # Moved to the pixel itself, where the plane's constant is the depth.
+        ax, ay = asked.T
+        dx, dy = mx - ax * one, my - ay * one
+        dxx, dyy = mxx - 2 * ax * mx + ax**2 * one, myy - 2 * ay * my + ay**2 * one
+        dxy = mxy - ax * my - ay * mx + ax * ay * one
+        normal = np.array([[one, dx, dy], [dx, dxx, dxy], [dy, dxy, dyy]]).transpose(2, 0, 1)
+        normal += 1e-6 * one[:, None, None] * np.eye(3)
+        right = np.column_stack([mv, mxv - ax * mv, myv - ay * mv])
+        inverse = np.linalg.inv(normal)
+        plane = np.einsum('nij,nj->ni', inverse, right)
+        spread = np.sqrt(np.maximum(mvv - np.einsum('ni,ni->n', plane, right), 0) / one)
+        count = np.count_nonzero(near, axis=1)
+        known = (count >= MIN_NEIGHBOURS) & (plane[:, 0] > 0) & (spread <= MAX_EDGE * plane[:, 0])
+        # The errors of neighbours go together, so that many are not better than one.
+        deviation = INTERPOLATION_FACTOR * np.hypot(spread, np.sqrt(np.abs(inverse[:, 0, 0])))
+        return InverseDepth(np.where(known, plane[:, 0], np.nan), np.where(known, deviation, np.inf))
 
     def _pixels(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         column, row = np.rint(np.asarray(keypoints, np.float64)).astype(int).T + 1

@@ -57,6 +57,9 @@ class LocatedKeyframe(Keyframe):
         origin_from_keyframe: its pose.
         landmarks: None for a single camera before its map starts.
         segment: see Motion.
+
+    Attributes:
+        is_located: whether its pose comes from matches with an earlier keyframe.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class LocatedKeyframe(Keyframe):
         self.landmarks = landmarks
         self.tracks = tracks
         self.segment = segment
+        self.is_located = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +87,7 @@ class _Located:
     stamp_ns: int
     number: int
     tracks: Tracks
+    velocity: Velocity | None = None
 
 
 class Odometer:
@@ -204,16 +209,17 @@ class Odometer:
         if keyframe.landmarks is None:
             pose = estimate_relative_pose(matches, *cameras, self.config.pose)
             return pose, None if isinstance(pose, PoseFailure) else self._start_map(keyframe, pose, matches, cameras)
-        depth = keyframe.landmarks.at(matches.keypoints0)
-        guess = self._predict(keyframe)
-        pose = estimate_pose_with_depth(matches, *cameras, depth, self.config.pose, self.scale, guess)
+        depth = keyframe.landmarks.filled(matches.keypoints0)
+        guesses = self._predict(keyframe, current.frames.stamp_ns)
+        pose = estimate_pose_with_depth(matches, *cameras, depth, self.config.pose, self.scale, guesses)
         if isinstance(pose, PoseFailure):
             return pose, None
         if _is_static(pose, matches):
             pose = dataclasses.replace(pose, cam1_from_cam0=np.eye(4), status=PoseStatus.STATIC)
         relative = UncertainTransform(pose.cam1_from_cam0, pose.covariance)
-        if self.scale is Scale.UP_TO_SCALE:
+        if self.scale is not Scale.DEPTH:
             self._improve_map(keyframe, matches.select(pose.inliers), cameras, relative)
+        if self.scale is Scale.UP_TO_SCALE:
             pose = _up_to_scale(pose)
         return pose, relative
 
@@ -254,8 +260,9 @@ class Odometer:
         ids, places = keyframe.tracks.follow(inliers.point_id0, inliers.keypoints0, inliers.keypoints1)
         tracks = self._tracks(current, keyframe, inliers, ids, places, relative)
         velocity = self._velocity(current, keyframe, relative)
-        self._last = _Located(keyframe, relative, current.frames.stamp_ns, current.number, tracks)
         has_map = keyframe.landmarks is not None
+        velocity = velocity if has_map else None
+        self._last = _Located(keyframe, relative, current.frames.stamp_ns, current.number, tracks, velocity)
         replace = self._keyframe_requested or keyframe.should_be_replaced(self.config.keyframe)
         is_keyframe = replace and self._become_keyframe(current, origin_from_cam, inliers, ids, places, relative)
         return self._motion(
@@ -263,7 +270,7 @@ class Odometer:
             status,
             origin_from_cam,
             pair=pair,
-            velocity=velocity if has_map else None,
+            velocity=velocity,
             tracks=tracks,
             is_keyframe=is_keyframe,
             relocalised=relocalised,
@@ -275,7 +282,7 @@ class Odometer:
         started = time.perf_counter()
         self._lost += 1
         keyframe = self._keyframe
-        is_new = not keyframe.has_matched
+        is_new = not keyframe.has_matched and not keyframe.is_located
         if not is_new and keyframe.failures >= self.config.odometry.restart_after:
             is_new = True
             pose = self._last_pose()
@@ -319,6 +326,7 @@ class Odometer:
         current = dataclasses.replace(current, features=(self.matcher.keep_points(features0, swapped),))
         table = old.tracks.hand_over(point_ids, ids, places)
         keyframe = self._new_keyframe(current, origin_from_cam, table, old.segment, landmarks)
+        keyframe.is_located = True
         self._use(keyframe)
         self._last = dataclasses.replace(
             self._last, keyframe=keyframe, cam_from_keyframe=UncertainTransform.exact(np.eye(4))
@@ -381,10 +389,17 @@ class Odometer:
             return self._keyframe.origin_from_keyframe
         return last.keyframe.origin_from_keyframe @ last.cam_from_keyframe.inverse()
 
-    def _predict(self, keyframe: LocatedKeyframe) -> np.ndarray | None:
-        """Return the last cam_from_keyframe (4, 4), None if it belongs to another keyframe."""
+    def _predict(self, keyframe: LocatedKeyframe, stamp_ns: int) -> list[np.ndarray]:
+        """Return the cam_from_keyframe (4, 4) expected now: of a constant velocity, and of no motion since the last."""
         last = self._last
-        return last.cam_from_keyframe.matrix if last is not None and last.keyframe is keyframe else None
+        if last is None or last.keyframe is not keyframe:
+            return []
+        matrix = last.cam_from_keyframe.matrix
+        if last.velocity is None:
+            return [matrix]
+        step = last.velocity.twist * (stamp_ns - last.stamp_ns) / 1e9
+        cam_from_last = geometry.invert_transform(geometry.transform(geometry.rotation_from_vector(step[3:]), step[:3]))
+        return [cam_from_last @ matrix, matrix]
 
     def _status(self, pair: PairResult, keyframe: LocatedKeyframe) -> MotionStatus:
         pose = pair.pose
@@ -404,7 +419,7 @@ class Odometer:
         rays = geometry.undistort_points(camera, places)
         depth = np.full(len(ids), np.nan)
         if keyframe.landmarks is not None:
-            known = keyframe.landmarks.at(inliers.keypoints0)
+            known = keyframe.landmarks.filled(inliers.keypoints0)
             depth = 1 / carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
         velocity = np.full((len(ids), 2), np.nan)
         last = self._last

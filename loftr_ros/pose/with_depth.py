@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from loftr_ros.pose import models
 from loftr_ros.pose.acceptance import log10_false_alarms, neighbour_order
 from loftr_ros.pose.least_squares import minimise
 from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
-from loftr_ros.pose.robust import MAX_ITERATIONS, MIN_ITERATIONS
+from loftr_ros.pose.robust import MAX_ITERATIONS, MIN_ITERATIONS, robust_pose
 from loftr_ros.transforms import UncertainTransform
 
 RELIABLE_DEPTH = 0.3
@@ -28,6 +29,14 @@ RELIABLE_DEPTH = 0.3
 
 SEARCHED = 500
 """Matches among which the motion is searched, spread over the image."""
+
+TRACKED_SHARE = 0.4
+"""If this share of the matches supports what a guess leads to, no other motion is searched."""
+
+PREFERENCE = 1.5
+"""Another motion must have this many times the support."""
+
+LENGTH_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 ROUNDS = 2
 """The whitening belongs to a motion: it is repeated with the result of the first round."""
@@ -81,6 +90,20 @@ class _Problem:
 
     def select(self, index: np.ndarray) -> _Problem:
         return _Problem(self.points.select(index), self.depth.select(index), self.sigma_px[index])
+
+    def spread(self, count: int) -> _Problem:
+        """Return `count` points at most, spread over the image."""
+        some = self.points.spread(count)
+        return self.select(np.searchsorted(self.points.rows, some.rows))
+
+    def cost(self, pose: np.ndarray, threshold: float) -> float:
+        """Return the truncated sum of squared errors of a pose."""
+        errors = np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0)
+        return float(np.minimum(errors, threshold**2).sum())
+
+    def support(self, pose: np.ndarray, threshold: float) -> float:
+        """Return the share of the points that agree with a pose."""
+        return float(np.mean(np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0) <= threshold**2))
 
     def project(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the points in camera 1 times their inverse depth in camera 0 (3, n), its z (n,), the image (2, n)."""
@@ -146,7 +169,7 @@ def estimate_pose_with_depth(
     depth: InverseDepth,
     config: PoseConfig,
     scale: Scale,
-    guess: np.ndarray | None = None,
+    guesses: Sequence[np.ndarray] = (),
 ) -> RelativePose | PoseFailure:
     """Return the motion from camera 0 to camera 1 with its length, or why the matches give none.
 
@@ -156,34 +179,51 @@ def estimate_pose_with_depth(
     Args:
         depth: of keypoints0, N. At least `config.min_inliers` must be reliable.
         scale: where the depths come from.
-        guess: (4, 4) motion that the search tries first, for example the last one; None: no guess.
+        guesses: (4, 4) motions that are expected, for example from the last velocity. What they lead to is preferred to
+            another motion that hardly more matches support: tiles and other repeated patterns match one period off.
     """
     points = models.usable_points(matches, camera0, camera1)
     problem = _problem(points, depth, matches.sigma_px)
-    reliable = np.flatnonzero(problem.depth.reliable)
-    if len(reliable) < config.min_inliers:
+    num_reliable = np.count_nonzero(problem.depth.reliable)
+    if num_reliable < config.min_inliers:
         return PoseFailure(
             PoseStatus.TOO_FEW_MATCHES,
-            f'{len(reliable)} of {len(matches)} matches have a depth, at least {config.min_inliers} needed '
+            f'{num_reliable} of {len(matches)} matches have a depth, at least {config.min_inliers} needed '
             '(pose.min_inliers)',
             len(matches),
         )
     threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
-    pose = _search(problem.select(reliable), config, threshold, guess)
-    if pose is None:
+    best = _best(problem, config, threshold, guesses)
+    if best is None:
         return PoseFailure(PoseStatus.TOO_FEW_INLIERS, 'no motion explains the matches', len(matches))
+    return _judged(*best, len(matches), config, threshold, scale)
+
+
+def _best(problem: _Problem, config: PoseConfig, threshold: float, guesses: Sequence[np.ndarray]):
+    """Return pose, covariance and problem of the motion to use, None if the search finds none."""
+    some = problem.spread(SEARCHED)
+    expected = None
+    if guesses:
+        expected = _refined(problem, min(guesses, key=lambda pose: some.cost(pose, threshold)), threshold)
+        if some.support(expected[0], threshold) >= TRACKED_SHARE:
+            return expected
+    found = _search(problem, some, config, threshold)
+    if found is None:
+        return expected
+    other = _refined(problem, found, threshold)
+    if expected is None or some.support(other[0], threshold) > PREFERENCE * some.support(expected[0], threshold):
+        return other
+    return expected
+
+
+def _refined(problem: _Problem, pose: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, _Problem]:
+    """Return the best pose near a pose, its covariance and the problem with the depths that belong to it."""
     for _ in range(ROUNDS):
         problem = problem.with_triangulated(pose)
         model = functools.partial(problem.model, white=problem.whitening(pose))
-        pose, covariance, _ = minimise(
-            model,
-            _retract,
-            pose,
-            points.weights,
-            points.tiles,
-            threshold,
-        )
-    return _judged(pose, covariance, problem, len(matches), config, threshold, scale)
+        points = problem.points
+        pose, covariance, _ = minimise(model, _retract, pose, points.weights, points.tiles, threshold)
+    return pose, covariance, problem
 
 
 def _problem(points: Points, depth: InverseDepth, sigma_px: np.ndarray) -> _Problem:
@@ -203,20 +243,25 @@ def _retract(pose: np.ndarray, step: np.ndarray) -> np.ndarray:
     return geometry.transform(models.retract_rotation(pose[:3, :3], step[3:]), pose[:3, 3] + step[:3])
 
 
-def _search(problem: _Problem, config: PoseConfig, threshold: float, guess: np.ndarray | None) -> np.ndarray | None:
-    """Return the best pose (4, 4) of the random search and the guess, by the truncated sum of squared errors."""
-    candidates = [] if guess is None else [guess]
-    some = problem.points.spread(SEARCHED)
-    chosen = problem.select(np.searchsorted(problem.points.rows, some.rows))
-    found = (_by_poselib if config.estimator == 'poselib' else _by_opencv)(chosen, config, threshold)
-    if found is not None:
-        candidates.append(found)
+def _search(problem: _Problem, some: _Problem, config: PoseConfig, threshold: float) -> np.ndarray | None:
+    """Return the best pose (4, 4) of random searches among the points with depth and among all points.
 
-    def cost(pose: np.ndarray) -> float:
-        errors = np.sum(chosen.errors(pose, chosen.whitening(pose)) ** 2, axis=0)
-        return float(np.minimum(errors, threshold**2).sum())
+    All points judge them, because those with depth may be a minority on one repeated pattern.
+    """
+    near = problem.select(np.flatnonzero(problem.depth.reliable)).spread(SEARCHED)
+    found = (_by_poselib if config.estimator == 'poselib' else _by_opencv)(near, config, threshold)
+    candidates = [] if found is None else [found]
+    direction = robust_pose(some.points, config)
+    if direction is not None:
+        candidates += [geometry.transform(direction[0], length * direction[1]) for length in _lengths(near, direction)]
+    return min(candidates, key=lambda pose: some.cost(pose, threshold)) if candidates else None
 
-    return min(candidates, key=cost) if candidates else None
+
+def _lengths(near: _Problem, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return lengths of the translation that some of the depths give."""
+    value, _, _ = _depth_along_line(near.points, geometry.transform(*direction))
+    lengths = (value / near.depth.value)[value > 0]
+    return np.quantile(lengths, LENGTH_QUANTILES) if len(lengths) else np.empty(0)
 
 
 def _by_poselib(problem: _Problem, config: PoseConfig, threshold: float) -> np.ndarray | None:

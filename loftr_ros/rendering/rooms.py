@@ -39,8 +39,12 @@ def furnished_room(seed: int = 0, light: bool = True) -> Scene:
     return bake_light(scene, lamps)
 
 
-def room_trajectory(num_frames: int = 40, seed: int = 0) -> np.ndarray:
-    """Return world_from_cam (N, 4, 4), optical: a robot at 0.7 m/s and 10 Hz on its loop, turning all the time."""
+def room_trajectory(num_frames: int = 40, seed: int = 0, step_m: float = STEP_M) -> np.ndarray:
+    """Return world_from_cam (N, 4, 4), optical: a robot on its loop of about 14 m, turning all the time.
+
+    Args:
+        step_m: way between two frames; the default is 0.7 m/s at 10 Hz.
+    """
     rng = np.random.default_rng(seed)
     sense = rng.choice([-1.0, 1.0])
     wobble, phase = rng.uniform(0.015, 0.035), rng.uniform(0, 2 * np.pi)
@@ -49,7 +53,7 @@ def room_trajectory(num_frames: int = 40, seed: int = 0) -> np.ndarray:
     radius = 1 + wobble * np.sin(3 * angle + phase)
     x, y = LOOP_M[0] * radius * np.cos(angle), LOOP_M[1] * radius * np.sin(angle)
     way = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    distance = STEP_M * np.arange(num_frames)
+    distance = step_m * np.arange(num_frames)
     ahead, behind = ((distance + shift) % way[-1] for shift in (0.1, -0.1))
     heading = np.arctan2(
         np.interp(ahead, way, y) - np.interp(behind, way, y), np.interp(ahead, way, x) - np.interp(behind, way, x)
