@@ -133,7 +133,13 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
         fits.append(_refine((rotation_only.rotation, direction), sample, threshold))
     motions, on_plane = motions_of_plane(sample, config)
     if on_plane > PLANE_SHARE * max(fit.count for fit in fits):
-        fits += [_refine(motion, sample, threshold) for motion in motions]
+        known_motions = [(fit.rotation, fit.translation) for fit in fits]
+        for rotation, translation in motions:
+            start = rotation, models.resolve_sign(rotation, translation, sample, threshold)
+            # Both signs of a motion are one start; the plane's motion that was found already would end there again.
+            if not any(_is_close(start, known) for known in known_motions):
+                fits.append(_refine(start, sample, threshold))
+                known_motions += [start, (fits[-1].rotation, fits[-1].translation)]
     best = _select(fits)
     if len(sample) < len(points):
         some = [best] if best.other is None else [best, best.other]
@@ -179,6 +185,12 @@ def _select(fits: list[Fit]) -> Fit:
     return best
 
 
+def _is_close(one, another) -> bool:
+    """Return whether two motions (rotation, unit translation) are closer than any that count as two."""
+    turn = np.linalg.norm(geometry.vector_from_rotation(another[0] @ one[0].T))
+    return bool(turn < DISTINCT_ROTATION_RAD and geometry.angle_between(one[1], another[1]) < DISTINCT_DIRECTION_RAD)
+
+
 def _are_distinct(one: Fit, another: Fit) -> bool:
     step = np.concatenate(
         [
@@ -186,8 +198,7 @@ def _are_distinct(one: Fit, another: Fit) -> bool:
             models.tangent(one.translation).T @ another.translation,
         ]
     )
-    direction = geometry.angle_between(one.translation, another.translation)
-    if np.linalg.norm(step[:3]) < DISTINCT_ROTATION_RAD and direction < DISTINCT_DIRECTION_RAD:
+    if _is_close((one.rotation, one.translation), (another.rotation, another.translation)):
         return False
     if not np.all(np.isfinite(one.covariance)):
         return False
