@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find loftr_ros msg srv launch config scripts -type f -not -name '*.pyc' 2>/dev/null)
 RUN := . scripts/environment.sh &&
 
-.PHONY: help install build demo test test-slow accuracy accuracy-gcm lint format docs clean
+.PHONY: help install build demo test test-slow accuracy accuracy-gcm speed lint format docs clean
 
 help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files'
 	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some ten minutes'
 	@echo 'make accuracy-gcm  backbones and descriptors of gcm on planes (needs ../shared/data), some ten minutes'
+	@echo 'make speed      time of a pair, a video frame and a pose beside SIFT (needs ../shared/data), a minute'
 	@echo 'make lint       check style'
 	@echo 'make docs       regenerate config/default.yaml and docs/parameters.md'
 	@echo 'make build      only set up: .venv and the ROS package in install/'
@@ -60,6 +61,9 @@ accuracy: build
 
 accuracy-gcm: build
 	@$(RUN) python benchmarks/gcm.py ../shared/data $(ARGS)
+
+speed: build
+	@$(RUN) python benchmarks/speed.py ../shared/data $(ARGS)
 
 lint: install
 	@$(VENV)/bin/ruff check .
