@@ -19,6 +19,7 @@ GOOD = {
     'processed': 10,
     'superseded': 1,
     'dropped': 1,
+    'ate_percent': float('nan'),
 }
 
 
@@ -32,6 +33,8 @@ GOOD = {
         ({'poses': 8}, '8 poses of 10 pairs'),
         ({'pairs': 4, 'poses': 4}, '4 pairs, needed 5'),
         ({'processed': 9}, 'not accounted for'),
+        ({'ate_percent': 0.9}, None),
+        ({'ate_percent': 1.2}, 'trajectory error 1.20 % of the path'),
     ],
 )
 def test_only_results_below_the_targets_are_named(change, words):

@@ -19,10 +19,11 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.datatypes import UNKNOWN_VARIANCE  # noqa: E402
-from loftr_ros.geometry import matrix_from_quaternion, rotation_angle, transform  # noqa: E402
+from loftr_ros.geometry import rotation_angle  # noqa: E402
 from loftr_ros.messages import stamp_ns  # noqa: E402
 from loftr_ros.odometry.base_frame import parse_pose  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
+from loftr_ros.ros.odometry_messages import pose_from_msg  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -44,13 +45,6 @@ def folder(drive, tmp_path_factory):
     return path
 
 
-def pose_of(message):
-    """Return parent_from_child (4, 4) of an Odometry."""
-    position, turn = message.pose.pose.position, message.pose.pose.orientation
-    rotation = matrix_from_quaternion([turn.x, turn.y, turn.z, turn.w])
-    return transform(rotation, [position.x, position.y, position.z])
-
-
 @pytest.mark.parametrize(('rig', 'scale'), [('stereo', RelativePose.SCALE_STEREO), ('rgbd', RelativePose.SCALE_DEPTH)])
 def test_a_rig_with_depth_publishes_the_metric_path_of_the_robot(folder, drive, rig, scale):
     parameters = {
@@ -70,7 +64,7 @@ def test_a_rig_with_depth_publishes_the_metric_path_of_the_robot(folder, drive, 
         assert (message.header.frame_id, message.child_frame_id) == ('odom', 'base_link')
         assert recording.stamps_ns[stamp_ns(message.header)] == index
         truth = origin @ drive.world_from_cam0[index] @ np.linalg.inv(base_from_cam)
-        error = np.linalg.inv(truth) @ pose_of(message)
+        error = np.linalg.inv(truth) @ pose_from_msg(message)
         # QVGA with a baseline of 12 cm, over a path of 0.75 m.
         assert np.linalg.norm(error[:3, 3]) < 0.02
         assert rotation_angle(error[:3, :3]) < np.radians(0.2)
@@ -86,9 +80,9 @@ def check_velocity(messages):
         if second.twist.covariance[0] == UNKNOWN_VARIANCE:
             continue  # after a change of the keyframe
         elapsed_s = (stamp_ns(second.header) - stamp_ns(first.header)) / SECOND_NS
-        moved = pose_of(second)[:3, 3] - pose_of(first)[:3, 3]
+        moved = pose_from_msg(second)[:3, 3] - pose_from_msg(first)[:3, 3]
         linear = second.twist.twist.linear
-        found = pose_of(second)[:3, :3] @ [linear.x, linear.y, linear.z]
+        found = pose_from_msg(second)[:3, :3] @ [linear.x, linear.y, linear.z]
         # The base is on an arc: its velocity at the end differs from the mean.
         np.testing.assert_allclose(found, moved / elapsed_s, atol=0.1 * np.linalg.norm(moved) / elapsed_s + 0.01)
 
@@ -121,7 +115,7 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         assert infos[10].status < OdometryInfo.STATUS_TOO_FEW and infos[10].relocalised and infos[10].segment == 0
         for message in robot.heard['odometry'][6:10]:
             turn = message.pose.pose.orientation
-            assert (turn.x, turn.y, turn.z, turn.w) == (0, 0, 0, 0)
+            assert (turn.x, turn.y, turn.z, turn.w) == (0, 0, 0, 0) and pose_from_msg(message) is None
             for covariance in (message.pose.covariance, message.twist.covariance):
                 np.testing.assert_array_equal(np.reshape(covariance, (6, 6)), UNKNOWN_VARIANCE * np.eye(6))
         last = robot.heard['odometry'][-1]
@@ -130,7 +124,7 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         assert (variances[:3] == UNKNOWN_VARIANCE).all() and (variances[3:] < 1e-3).all()
         truth = np.linalg.inv(drive.world_from_cam0[0]) @ drive.world_from_cam0[6]
         forward = parse_pose('forward')
-        error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_of(last)
+        error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_from_msg(last)
         assert rotation_angle(error[:3, :3]) < np.radians(0.3)
         paths, clouds = robot.heard['path'], robot.heard['points']
         robot.wait(lambda: paths and len(paths[-1].poses) == 7, 'the path: the frames with a pose')
@@ -170,7 +164,7 @@ def test_services_pause_reset_choose_a_keyframe_and_verify_a_loop(tmp_path, driv
         assert robot.call(Trigger, 'reset').success
         send(8)
         assert infos[-1].status == OdometryInfo.STATUS_STARTING
-        np.testing.assert_allclose(pose_of(robot.heard['odometry'][-1]), np.eye(4), atol=1e-9)
+        np.testing.assert_allclose(pose_from_msg(robot.heard['odometry'][-1]), np.eye(4), atol=1e-9)
 
         frames = [drive.frames(index)[0] for index in (2, 6)]
         headers = [conversions.header(frame.stamp_ns, 'camera') for frame in frames]
