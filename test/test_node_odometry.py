@@ -143,7 +143,9 @@ def test_services_pause_reset_choose_a_keyframe_and_verify_a_loop(tmp_path, driv
         def send(*indices):
             for index in indices:
                 robot.send(drive.frames(index)[0].image, drive.camera0, (index + 1) * SECOND_NS // 10)
-            robot.wait(lambda: infos and stamp_ns(infos[-1].header) == (indices[-1] + 1) * SECOND_NS // 10, 'frames')
+            last_ns = (indices[-1] + 1) * SECOND_NS // 10
+            for messages in (infos, robot.heard['odometry']):
+                robot.wait(lambda m=messages: m and stamp_ns(m[-1].header) == last_ns, 'the last frame')
 
         send(0, 1, 2, 3)
         assert infos[-1].keyframe_id == 0
