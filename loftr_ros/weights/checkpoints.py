@@ -172,7 +172,7 @@ _ENTRIES = (
             'refinement': 'block',
             'rotary_trained_px': 320,
         },
-        '1a7b50dcfe0812919b503b6f42bab87973aec27730027d9fef2a406d6f65fcc4',
+        'c719602a57cac692a45ae666aeec069a51d6b340869e7d1d8881676c6afb67a8',
         '0.25 M parameters, the default',
     ),
     _shipped(
