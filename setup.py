@@ -56,7 +56,8 @@ setup(
         ],
         'train': ['tensorboard', 'h5py'],
         'dev': ['h5py', 'pytest', 'ruff'],
-        'parity': ['kornia', 'onnx', 'onnxruntime', 'openvino', 'pycolmap', 'transformers'],
+        'gtsam': ['gtsam'],
+        'parity': ['gtsam', 'kornia', 'onnx', 'onnxruntime', 'openvino', 'pycolmap', 'transformers'],
     },
     entry_points={'console_scripts': ['loftr_ros = loftr_ros.cli:main']},
 )

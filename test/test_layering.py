@@ -36,6 +36,7 @@ ALLOWED = {
     'sync': set(),
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {'errors', 'datatypes', 'config', 'geometry', 'image', 'pose', 'matchers', 'odometry', 'transforms'},
+    'integrations': {'errors', 'datatypes', 'geometry', 'transforms'},
     'training': {
         *('errors', 'settings', 'networks', 'weights', 'geometry', 'image', 'rendering', 'datatypes', 'training'),
         *('image_files', 'output_files', 'datasets'),

@@ -1,0 +1,1 @@
+"""Conversions into the types of other libraries; each module needs its library."""
