@@ -17,13 +17,15 @@ from nav_msgs.msg import Odometry, Path  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from loftr_ros.datasets import rendered_drive, save_sequence  # noqa: E402
+from loftr_ros import Config, Odometer, create_matcher  # noqa: E402
+from loftr_ros.datasets import open_sequence, rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.datatypes import UNKNOWN_VARIANCE  # noqa: E402
 from loftr_ros.geometry import rotation_angle  # noqa: E402
 from loftr_ros.messages import stamp_ns  # noqa: E402
-from loftr_ros.odometry.base_frame import parse_pose  # noqa: E402
+from loftr_ros.odometry.base_frame import odom_from_base, parse_pose  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
 from loftr_ros.ros.odometry_messages import pose_from_msg  # noqa: E402
+from loftr_ros.settings import override  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -72,6 +74,32 @@ def test_a_rig_with_depth_publishes_the_metric_path_of_the_robot(folder, drive, 
     assert recording.odometry[0].twist.covariance[0] == UNKNOWN_VARIANCE
     check_velocity(recording.odometry)
     check_tracks(recording.tracks)
+
+
+def test_the_node_publishes_what_the_offline_evaluation_computes(folder):
+    settings = {'odometry.base_from_camera': 'forward', 'matcher.max_matches': 300}
+    parameters = {**settings, 'input.process_every_frame': 'true', 'input.image_qos': 'RELIABLE'}
+    recording = live_run.run(
+        folder / 'drive', [], 'odometry', 10.0, folder, parameters, rig='stereo', recorded_stamps=True
+    )
+    config = override(Config(), {**settings, 'input.pairing': 'odometry', 'odometry.rig': 'stereo'})
+    sequence = open_sequence(folder / 'drive')
+    odometer = Odometer(create_matcher(config.matcher), config)
+    motions = [odometer.process(sequence.frame_set(index, 'stereo')) for index in range(len(sequence))]
+    forward = parse_pose('forward')
+    for motion, message, info in zip(motions, recording.odometry, recording.infos, strict=True):
+        assert (stamp_ns(message.header), info.status) == (motion.stamp_ns, motion.status)
+        pose = odom_from_base(motion, forward)
+        np.testing.assert_allclose(pose_from_msg(message), pose.matrix, atol=1e-12)
+        np.testing.assert_array_equal(np.reshape(message.pose.covariance, (6, 6)), pose.covariance)
+    pairs = [motion.pair for motion in motions if motion.pair is not None]
+    for pair, (message, _) in zip(pairs, recording.matches, strict=True):
+        found = conversions.matches_from_msg(message)
+        for name in ('keypoints0', 'keypoints1', 'confidence', 'sigma_px'):
+            np.testing.assert_array_equal(getattr(found, name), np.float32(getattr(pair.matches, name)), name)
+        np.testing.assert_array_equal(conversions.inliers_from_msg(message), pair.inliers)
+    for motion, message in zip(motions, recording.tracks, strict=True):
+        np.testing.assert_array_equal(message.ids, motion.tracks.ids)
 
 
 def check_velocity(messages):

@@ -196,6 +196,7 @@ def run(
     work_folder: Path,
     parameters: dict[str, str] | None = None,
     rig: str = '',
+    recorded_stamps: bool = False,
     progress: Callable[[int], None] = lambda published: None,
 ) -> Recording:
     """Play `source` to a new node and return what the node published.
@@ -203,6 +204,7 @@ def run(
     Args:
         parameters: further parameters of the node, by name.
         rig: odometry.rig, with pairing odometry.
+        recorded_stamps: messages have the stamps of the recording; by default those of their publication.
         progress: called with the number of frames published so far.
     """
     environment = isolate()
@@ -217,6 +219,8 @@ def run(
         arguments += ['-p', f'{parameter}:={value}']
     rig = rig or {'temporal': 'mono', 'stereo': 'stereo'}[pairing]
     driver_arguments = ['play', str(source), '--rig', rig, '--rate', str(rate_hz), '--wait', '1']
+    if recorded_stamps:
+        driver_arguments.append('--clock')
     node = Process('loftr_ros.ros.matcher_node', arguments, environment, work_folder / f'node_{name}.log')
     recorder = Recorder(environment)
     driver = None
