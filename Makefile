@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find loftr_ros msg srv launch config scripts -type f -not -name '*.pyc' 2>/dev/null)
 RUN := . scripts/environment.sh &&
 
-.PHONY: help install build demo test test-slow accuracy accuracy-gcm speed lint format docs clean
+.PHONY: help install build demo test test-slow accuracy accuracy-gcm odometry speed lint format docs clean
 
 help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
@@ -18,6 +18,7 @@ help:
 	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some ten minutes'
 	@echo 'make accuracy-gcm  backbones and descriptors of gcm on planes (needs ../shared/data), some ten minutes'
 	@echo 'make speed      time of a pair, a video frame and a pose beside SIFT (needs ../shared/data), a minute'
+	@echo 'make odometry   drift of the odometry with SIFT and ORB (needs ../shared/data), a quarter of an hour'
 	@echo 'make lint       check style'
 	@echo 'make docs       regenerate config/default.yaml and docs/parameters.md'
 	@echo 'make build      only set up: .venv and the ROS package in install/'
@@ -58,6 +59,9 @@ test-slow: build $(VENV)/.parity
 
 accuracy: build
 	@$(RUN) python benchmarks/accuracy.py ../shared/data $(ARGS)
+
+odometry: build
+	@$(RUN) python benchmarks/odometry.py ../shared/data $(ARGS)
 
 accuracy-gcm: build
 	@$(RUN) python benchmarks/gcm.py ../shared/data $(ARGS)
