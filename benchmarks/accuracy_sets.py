@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from plain_rooms import plain_room_pairs
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
 from loftr_ros.datasets import open_sequence
-from loftr_ros.datatypes import Camera, Matches
+from loftr_ros.datatypes import Matches
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
     count_correct,

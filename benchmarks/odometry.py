@@ -47,7 +47,7 @@ ratio 0.8, refined by Lucas-Kanade as the default is) go through the same pipeli
 * NEES: mean squared error of the poses relative to the first frame over their covariance, for each of 6 degrees of
   freedom; 1 where the covariance is right.
 * Times of a frame are medians on one core, beside other work: compare them with each other only.
-* `euroc_v1_01_at_rest` has no true poses: the robot stands, so its errors are those of standing still.
+* `euroc_v1_01_at_rest` has no true poses: the robot does not move, so all its motion is error.
 
 """
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import MatcherConfig
-from loftr_ros.datatypes import Camera
 from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform
 from loftr_ros.matchers import match_images

@@ -17,8 +17,9 @@ import numpy as np
 from plain_rooms import CAMERA as PLAIN_CAMERA
 from plain_rooms import plain_room_pair
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets import open_sequence, rendered_drive
-from loftr_ros.datatypes import Camera, Frame
+from loftr_ros.datatypes import Frame
 from loftr_ros.evaluation.relative_pose import pairs as pairs_of
 from loftr_ros.geometry import rotation_from_vector, transform
 from loftr_ros.image_files import image_size, read_colour, read_grey

@@ -19,9 +19,9 @@ import numpy as np
 import report
 from tqdm import tqdm
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
 from loftr_ros.datasets import open_sequence
-from loftr_ros.datatypes import Camera
 from loftr_ros.evaluation.compared import RATIO, create_compared
 from loftr_ros.image import scale_matrix
 from loftr_ros.matchers import Matcher, match_images

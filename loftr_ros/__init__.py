@@ -12,8 +12,8 @@ __path__ = __import__('pkgutil').extend_path(__path__, __name__)
 
 if TYPE_CHECKING:
     from loftr_ros.api import match
+    from loftr_ros.camera import Camera
     from loftr_ros.config import Config
-    from loftr_ros.datatypes import Camera
     from loftr_ros.matchers import create_matcher
     from loftr_ros.odometry.odometer import Odometer
     from loftr_ros.pose import estimate_relative_pose
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ['Camera', 'Config', 'Odometer', 'create_matcher', 'estimate_relative_pose', 'match']
 
 _MODULE_OF = {
-    'Camera': 'loftr_ros.datatypes',
+    'Camera': 'loftr_ros.camera',
     'Config': 'loftr_ros.config',
     'Odometer': 'loftr_ros.odometry.odometer',
     'create_matcher': 'loftr_ros.matchers',

@@ -1,4 +1,4 @@
-"""The types that the parts of the package hand to each other: frozen, checked, numpy only.
+"""Frames, matches and poses: the immutable types that the parts of the package exchange. NumPy only.
 
 Conventions, for the whole package:
 
@@ -17,10 +17,12 @@ import enum
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.errors import InputError
+from loftr_ros.immutable import checked_array, set_fields
 
 UNKNOWN_VARIANCE = 9999.0
-"""Stands in a covariance along a direction that the data say nothing about (RelativePose.msg has the same value)."""
+"""Variance along a direction that the data do not determine (RelativePose.msg has the same value)."""
 
 
 class Scale(enum.IntEnum):
@@ -34,7 +36,7 @@ class Scale(enum.IntEnum):
 
 
 class PoseStatus(enum.IntEnum):
-    """What the world allowed; the values are those of RelativePose.msg. From 10 on there is no pose."""
+    """What could be estimated; the values are those of RelativePose.msg. From 10 on there is no pose."""
 
     OK = 0
     LOW_PARALLAX = 1
@@ -43,138 +45,6 @@ class PoseStatus(enum.IntEnum):
     AMBIGUOUS = 4
     TOO_FEW_MATCHES = 10
     TOO_FEW_INLIERS = 11
-
-
-class CameraModel(enum.Enum):
-    """Distortion models of sensor_msgs/CameraInfo, with the lengths of D that each accepts."""
-
-    PLUMB_BOB = 'plumb_bob'  # k1 k2 p1 p2 [k3]
-    RATIONAL_POLYNOMIAL = 'rational_polynomial'  # k1 k2 p1 p2 k3 k4 k5 k6 [s1 s2 s3 s4 [tx ty]]
-    EQUIDISTANT = 'equidistant'  # k1 k2 k3 k4
-
-    @property
-    def coefficient_counts(self) -> tuple[int, ...]:
-        return {'plumb_bob': (0, 4, 5), 'rational_polynomial': (0, 8, 12, 14), 'equidistant': (4,)}[self.value]
-
-    def fit(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return the coefficients in a number that this model takes: zeros may be missing or too many, values not.
-
-        An ideal lens has no coefficients, but an ideal fisheye has four zeros: its rays bend without any.
-        """
-        if not coefficients.any():
-            return np.zeros(4 if self is CameraModel.EQUIDISTANT else 0)
-        given = coefficients
-        while len(coefficients) not in self.coefficient_counts and coefficients[-1] == 0:
-            coefficients = coefficients[:-1]
-        if len(coefficients) not in self.coefficient_counts:
-            counts = ' or '.join(str(count) for count in self.coefficient_counts if count)
-            raise InputError(
-                f'distortion model {self.value} takes {counts} coefficients, got {len(given)}: {given.tolist()}; '
-                'name the model that they belong to, or calibrate again'
-            )
-        return coefficients
-
-
-DISTORTION_MODELS = {model.value: model for model in CameraModel} | {
-    'fisheye': CameraModel.EQUIDISTANT,
-    'equi': CameraModel.EQUIDISTANT,
-    'radtan': CameraModel.PLUMB_BOB,
-    'radial-tangential': CameraModel.PLUMB_BOB,
-}
-"""The names that ROS, Kalibr and EuRoC have for the distortion models."""
-
-
-def _array(name: str, value, shape: tuple[int | None, ...], dtype) -> np.ndarray:
-    """Return `value` as a read-only array of `dtype`, or say what is wrong with its shape (None: any length)."""
-    array = np.array(value, dtype=dtype, copy=True)
-    fits = array.ndim == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        wanted = '(' + ', '.join('N' if n is None else str(n) for n in shape) + ')'
-        raise InputError(f'{name} must have shape {wanted}, got {array.shape}')
-    array.flags.writeable = False
-    return array
-
-
-def _set(instance, **values) -> None:
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
-
-
-def _check_intrinsics(matrix: np.ndarray) -> None:
-    """Raise InputError unless `matrix` has the form fx s cx, 0 fy cy, 0 0 1; the focal lengths are checked before."""
-    focal = matrix[0, 0]
-    below = np.array([matrix[1, 0] / focal, *(matrix[2] - (0, 0, 1))])
-    if np.all(np.abs(below) <= 1e-6):
-        return
-    remedy = 'give it as fx s cx, 0 fy cy, 0 0 1'
-    if matrix[2, 0] > 1 and matrix[2, 1] > 1 and not matrix[:2, 2].any():
-        remedy = 'it is transposed, as MATLAB has it: transpose it'
-    elif matrix[2, 2] > 0 and not np.any(matrix[[1, 2, 2], [0, 0, 1]]):
-        remedy = f'divide it by {matrix[2, 2]:g}'
-    raise InputError(f'camera matrix needs the last row 0 0 1 and 0 below fx, got {matrix.tolist()}; {remedy}')
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Camera:
-    """A calibrated camera: how a ray becomes a pixel of an image of `width` x `height`.
-
-    Args:
-        matrix: (3, 3) intrinsic matrix [px].
-        distortion: coefficients in OpenCV's order for `model`; empty without distortion. An EQUIDISTANT camera without
-            coefficients has four zeros: a fisheye, not a pinhole.
-        rectification: (3, 3) R of the calibration, from the camera to its rectified frame; None where it has none.
-        projection: (3, 4) P of the calibration, of the rectified image; None where it has none.
-    """
-
-    matrix: np.ndarray
-    width: int
-    height: int
-    distortion: np.ndarray = ()
-    model: CameraModel = CameraModel.PLUMB_BOB
-    rectification: np.ndarray | None = None
-    projection: np.ndarray | None = None
-
-    def __post_init__(self):
-        matrix = _array('camera matrix', self.matrix, (3, 3), np.float64)
-        distortion = _array('distortion', self.distortion, (None,), np.float64)
-        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-            raise InputError(
-                f'camera matrix needs positive finite focal lengths, got fx={matrix[0, 0]}, fy={matrix[1, 1]}; '
-                'an uncalibrated camera_info has K of zeros: calibrate the camera (camera_calibration)'
-            )
-        if not np.isfinite(distortion).all():
-            raise InputError(f'distortion must be finite, got {distortion.tolist()}; calibrate the camera again')
-        _check_intrinsics(matrix)
-        distortion = _array('distortion', self.model.fit(distortion), (None,), np.float64)
-        if self.width <= 0 or self.height <= 0:
-            raise InputError(f'camera needs a positive image size, got {self.width}x{self.height}')
-        for name, shape in (('rectification', (3, 3)), ('projection', (3, 4))):
-            value = getattr(self, name)
-            if value is not None:
-                value = _array(name, value, shape, np.float64)
-                if not np.isfinite(value).all():
-                    raise InputError(f'{name} must be finite, got {value.tolist()}; calibrate the camera again')
-                _set(self, **{name: value})
-        _set(self, matrix=matrix, distortion=distortion, width=int(self.width), height=int(self.height))
-
-    @classmethod
-    def from_focal(cls, focal_px: float, width: int, height: int) -> Camera:
-        """Return the camera without distortion whose optical axis meets the centre of the image.
-
-        For images without a calibration: an error of 10 % in the focal length is an error of about 10 % in angles.
-        """
-        return cls([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]], width, height)
-
-    @property
-    def is_distorted(self) -> bool:
-        return bool(np.any(self.distortion)) or self.model is CameraModel.EQUIDISTANT
-
-    @property
-    def focal_px(self) -> float:
-        """Mean focal length [px], to turn pixels into radians near the optical axis."""
-        return float(self.matrix[0, 0] + self.matrix[1, 1]) / 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,13 +94,13 @@ class FrameSet:
         if self.cam1_from_cam0 is not None:
             if self.frame1 is None:
                 raise InputError('cam1_from_cam0 needs two cameras, got one frame; give frame1 as well')
-            extrinsics = _array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64)
+            extrinsics = checked_array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64)
             if not (np.isfinite(extrinsics).all() and extrinsics[:3, 3].any()):
                 raise InputError(
                     'cam1_from_cam0 needs finite values and a translation that is not 0, got '
                     f'{extrinsics.tolist()}; None where it is unknown'
                 )
-            _set(self, cam1_from_cam0=extrinsics)
+            set_fields(self, cam1_from_cam0=extrinsics)
         if self.depth_m is not None and self.depth_m.shape != self.frame0.image.shape[:2]:
             raise InputError(
                 f'depth_m is {self.depth_m.shape} but the image is {self.frame0.image.shape[:2]}; register the depth '
@@ -300,9 +170,10 @@ class Matches:
     from_images: bool = False
 
     def __post_init__(self):
-        keypoints0 = _array('keypoints0', self.keypoints0, (None, 2), np.float32)
+        keypoints0 = checked_array('keypoints0', self.keypoints0, (None, 2), np.float32)
         count = len(keypoints0)
-        _set(self, keypoints0=keypoints0, keypoints1=_array('keypoints1', self.keypoints1, (count, 2), np.float32))
+        keypoints1 = checked_array('keypoints1', self.keypoints1, (count, 2), np.float32)
+        set_fields(self, keypoints0=keypoints0, keypoints1=keypoints1)
         defaults = {
             'confidence': (1, np.float32),
             'sigma_px': (np.nan, np.float32),
@@ -312,7 +183,7 @@ class Matches:
         for name, (default, dtype) in defaults.items():
             value = getattr(self, name)
             value = np.full(count, default) if value is None else value
-            _set(self, **{name: _array(name, value, (count,), dtype)})
+            set_fields(self, **{name: checked_array(name, value, (count,), dtype)})
 
     def __len__(self) -> int:
         return len(self.keypoints0)
@@ -361,13 +232,13 @@ class RelativePose:
         if (self.status is PoseStatus.AMBIGUOUS) != (self.other_cam1_from_cam0 is not None):
             raise InputError('a RelativePose has the status AMBIGUOUS and other_cam1_from_cam0, or neither')
         if self.other_cam1_from_cam0 is not None:
-            other = _array('other_cam1_from_cam0', self.other_cam1_from_cam0, (4, 4), np.float64)
-            _set(self, other_cam1_from_cam0=other)
-        _set(
+            other = checked_array('other_cam1_from_cam0', self.other_cam1_from_cam0, (4, 4), np.float64)
+            set_fields(self, other_cam1_from_cam0=other)
+        set_fields(
             self,
-            cam1_from_cam0=_array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64),
-            covariance=_array('covariance', self.covariance, (6, 6), np.float64),
-            inliers=_array('inliers', self.inliers, (None,), bool),
+            cam1_from_cam0=checked_array('cam1_from_cam0', self.cam1_from_cam0, (4, 4), np.float64),
+            covariance=checked_array('covariance', self.covariance, (6, 6), np.float64),
+            inliers=checked_array('inliers', self.inliers, (None,), bool),
         )
 
     @property

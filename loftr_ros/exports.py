@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loftr_ros.datatypes import Camera, CameraModel, Matches
+from loftr_ros.camera import Camera, CameraModel
+from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.image import CORNER_OFFSET_PX
 from loftr_ros.output_files import writing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.errors import InputError
 
 NEWTON_STEPS = 20

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from loftr_ros.datatypes import DISTORTION_MODELS, Camera, CameraModel, Frame, FrameSet
+from loftr_ros.camera import DISTORTION_MODELS, Camera, CameraModel
+from loftr_ros.datatypes import Frame, FrameSet
 from loftr_ros.errors import InputError
 from loftr_ros.levels import Levels, check_no_depth
 

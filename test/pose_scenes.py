@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from loftr_ros import geometry
+from loftr_ros.camera import Camera
 from loftr_ros.config import PoseConfig
-from loftr_ros.datatypes import Camera, Matches
+from loftr_ros.datatypes import Matches
 from loftr_ros.pose import estimate_relative_pose
 
 ESTIMATORS = ('poselib', 'opencv')

@@ -21,9 +21,10 @@ from pose_scenes import (
 )
 
 from loftr_ros import geometry
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config, MatcherConfig
 from loftr_ros.datasets import rendered_drive
-from loftr_ros.datatypes import Camera, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.datatypes import PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.matchers import create_matcher, match_images
 from loftr_ros.pose import estimate_relative_pose
 

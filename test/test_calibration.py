@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.datasets import open_sequence
 from loftr_ros.datasets.calibration import (
     cam1_from_cam0,
@@ -12,7 +13,6 @@ from loftr_ros.datasets.calibration import (
     read_calibration,
     read_calibrations,
 )
-from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.errors import InputError
 
 MATRIX = [[500.0, 0, 320.5], [0, 510.0, 239.5], [0, 0, 1]]

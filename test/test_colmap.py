@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from dataset_folders import write, write_images
 
+from loftr_ros.camera import CameraModel
 from loftr_ros.datasets import open_sequence
 from loftr_ros.datasets.colmap import read_cameras
-from loftr_ros.datatypes import CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import transform
 

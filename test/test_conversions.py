@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip('sensor_msgs.msg', reason='sensor_msgs is not installed')
 pytest.importorskip('loftr_ros.msg', reason='the package is not built with colcon')
 
+from loftr_ros.camera import Camera
 from loftr_ros.datatypes import (
     UNKNOWN_VARIANCE,
-    Camera,
     Frame,
     Matches,
     PoseFailure,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from dataset_folders import LAYOUTS, positions, write, write_images
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets import open_sequence
 from loftr_ros.datasets.calibration import camera_to_yaml
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError, LoftrRosError
 
 CAMERA = Camera([[50, 0, 15.5], [0, 51, 11.5], [0, 0, 1]], 32, 24)

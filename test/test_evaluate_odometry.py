@@ -12,10 +12,11 @@ import pytest
 from bag_files import header, image_message
 
 from loftr_ros import cli
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
 from loftr_ros.datasets import rendered_drive, save_sequence
 from loftr_ros.datasets.poses import poses_from_tum, poses_to_tum
-from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches
+from loftr_ros.datatypes import Frame, FrameSet, Matches
 from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.evaluation.odometry_run import run_odometry, score
 from loftr_ros.evaluation.sources import open_source

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from loftr_ros.datatypes import Camera, CameraModel, Matches
+from loftr_ros.camera import Camera, CameraModel
+from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.exports import colmap_camera, index_keypoints, write_colmap, write_hdf5
 from loftr_ros.geometry import rotation_from_vector

@@ -5,8 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.datatypes import (
+    Frame,
+    FrameSet,
+    Matches,
+    PoseFailure,
+    PoseStatus,
+    RelativePose,
+    Scale,
+)
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector, transform
 from loftr_ros.matchers import Matcher

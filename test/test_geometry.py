@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from loftr_ros import geometry
-from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.errors import InputError
 
 MATRIX = np.array([[460.0, 0.5, 370.0], [0.0, 458.0, 248.0], [0.0, 0.0, 1.0]])

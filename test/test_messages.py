@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pictures import forms
 
-from loftr_ros.datatypes import Camera, CameraModel
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector, undistort_points
 from loftr_ros.levels import Levels

@@ -5,8 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
-from loftr_ros.datatypes import UNKNOWN_VARIANCE, Camera, Frame, FrameSet, Matches, PoseFailure, Scale
+from loftr_ros.datatypes import (
+    UNKNOWN_VARIANCE,
+    Frame,
+    FrameSet,
+    Matches,
+    PoseFailure,
+    Scale,
+)
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import (
     invert_transform,

@@ -23,13 +23,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from loftr_ros import cli  # noqa: E402
+from loftr_ros.camera import Camera  # noqa: E402
 from loftr_ros.datasets import (  # noqa: E402
     bags,
     rendered_drive,
     save_sequence,
 )
 from loftr_ros.datasets.calibration import camera_to_yaml  # noqa: E402
-from loftr_ros.datatypes import Camera  # noqa: E402
 from loftr_ros.messages import stamp_ns  # noqa: E402
 from loftr_ros.ros import live_run  # noqa: E402
 

@@ -19,8 +19,9 @@ from pose_scenes import (
 )
 
 from loftr_ros import geometry
+from loftr_ros.camera import CameraModel
 from loftr_ros.config import PoseConfig
-from loftr_ros.datatypes import CameraModel, PoseStatus
+from loftr_ros.datatypes import PoseStatus
 from loftr_ros.errors import InputError, MissingDependencyError
 from loftr_ros.pose import models, robust
 

@@ -9,7 +9,8 @@ from data import shared_data
 from pose_scenes import ESTIMATORS, errors_deg, estimate, matches_of
 
 from loftr_ros import geometry
-from loftr_ros.datatypes import Camera, Matches, PoseStatus
+from loftr_ros.camera import Camera
+from loftr_ros.datatypes import Matches, PoseStatus
 
 
 def sift_matches(image0, image1) -> Matches:

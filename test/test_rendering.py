@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from loftr_ros.datatypes import Camera
+from loftr_ros.camera import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.rendering import (
     Face,

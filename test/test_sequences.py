@@ -5,8 +5,8 @@ import pytest
 from dataset_folders import write_images
 from warping import errors_of_warp_and_of_identity, warp
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets import Sequence, open_sequence, rendered_drive, save_sequence
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector, transform
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loftr_ros.datatypes import Camera
+from loftr_ros.camera import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.rendering.render import render
 from loftr_ros.rendering.scene import Face, Scene, Texture

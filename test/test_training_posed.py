@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.posed import PosedSet, View
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import ConfigError, InputError
 from loftr_ros.geometry import quaternion_from_matrix
 from loftr_ros.rendering import Face, Scene, Texture, render

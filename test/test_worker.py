@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('loftr_ros.msg')
 
+from loftr_ros.camera import Camera
 from loftr_ros.config import Config
-from loftr_ros.datatypes import Camera, Frame, FrameSet, Matches
+from loftr_ros.datatypes import Frame, FrameSet, Matches
 from loftr_ros.errors import ConfigError, InputError, LoftrRosError
 from loftr_ros.matchers import Matcher
 from loftr_ros.ros import worker as module

@@ -369,7 +369,7 @@ def _files(path: Path, metadata: dict) -> list[Path]:
 
 
 def _decompressed(file: Path, stack: contextlib.ExitStack) -> Path:
-    """Return the file, or where it lies decompressed until the stack closes."""
+    """Return the path of the file, or of a decompressed copy that exists until the stack closes."""
     with file.open('rb') as head:
         if head.read(4) != ZSTD_MAGIC:
             return file

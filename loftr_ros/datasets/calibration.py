@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.camera import DISTORTION_MODELS, Camera, CameraModel
 from loftr_ros.datasets.poses import rigid_transform, rotation_matrix
 from loftr_ros.datasets.sequence import Sequence, rate_of
 from loftr_ros.datasets.text_files import Fields, read_text, read_yaml, whole_number
-from loftr_ros.datatypes import DISTORTION_MODELS, Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform, transform
 from loftr_ros.image_files import image_loader

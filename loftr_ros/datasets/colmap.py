@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.datasets.poses import pose_from_numbers
 from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import Row, number, numbers, read_table, read_text, whole_number
-from loftr_ros.datatypes import Camera, CameraModel
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import invert_transform
 from loftr_ros.image import CORNER_OFFSET_PX

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.association import check_pairs, rows_of_images
 from loftr_ros.datasets.calibration import Calibration, calibrated_sequence, rectified_calibration
 from loftr_ros.datasets.poses import read_matrix_poses
 from loftr_ros.datasets.sequence import FIRST_STAMP_NS, Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import numbers, read_stamps, read_text
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import image_size, list_images
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.sequence import DEFAULT_RATE_HZ, Sequence, constant_rate_stamps
-from loftr_ros.datatypes import Camera
 from loftr_ros.geometry import transform
 
 

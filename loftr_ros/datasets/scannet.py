@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.poses import rigid_transform
 from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_matrix
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loftr_ros.datatypes import Camera, Frame, FrameSet
+from loftr_ros.camera import Camera
+from loftr_ros.datatypes import Frame, FrameSet
 from loftr_ros.errors import InputError
 
 FIRST_STAMP_NS = 1_000_000_000

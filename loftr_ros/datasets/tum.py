@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.association import nearest_stamps, stamps_in_names
 from loftr_ros.datasets.poses import poses_from_tum, rigid_transform
 from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps, rate_of
 from loftr_ros.datasets.text_files import Fields, read_json, read_yaml
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
 

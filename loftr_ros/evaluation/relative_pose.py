@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from loftr_ros import geometry
+from loftr_ros.camera import Camera
 from loftr_ros.config import PoseConfig
 from loftr_ros.datasets.sequence import Sequence
-from loftr_ros.datatypes import Camera, Frame, Matches, PoseFailure
+from loftr_ros.datatypes import Frame, Matches, PoseFailure
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.metrics import (
     count_correct,

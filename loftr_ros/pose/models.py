@@ -11,7 +11,8 @@ import functools
 import numpy as np
 
 from loftr_ros import geometry
-from loftr_ros.datatypes import Camera, Matches
+from loftr_ros.camera import Camera
+from loftr_ros.datatypes import Matches
 
 ROTATION_THRESHOLD_RATIO = 1.249
 """Ratio of a two-dimensional to a one-dimensional error of equal probability: sqrt(5.99 / 3.84), chi-square at 95 %."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from loftr_ros import geometry
+from loftr_ros.camera import Camera
 from loftr_ros.config import PoseConfig
-from loftr_ros.datatypes import UNKNOWN_VARIANCE, Camera, Matches, PoseFailure, PoseStatus, RelativePose
+from loftr_ros.datatypes import UNKNOWN_VARIANCE, Matches, PoseFailure, PoseStatus, RelativePose
 from loftr_ros.errors import InputError
 from loftr_ros.pose import models
 from loftr_ros.pose.fits import MIN_CHEIRALITY_SIGMAS, Fit, fit_epipolar, fit_rotation, judge_rotation

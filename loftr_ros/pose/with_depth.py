@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from loftr_ros import geometry
+from loftr_ros.camera import Camera
 from loftr_ros.config import PoseConfig
-from loftr_ros.datatypes import Camera, Matches, PoseFailure, PoseStatus, RelativePose, Scale
+from loftr_ros.datatypes import Matches, PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.errors import MissingDependencyError
 from loftr_ros.pose import models
 from loftr_ros.pose.acceptance import log10_false_alarms, neighbour_order

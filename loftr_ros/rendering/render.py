@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from loftr_ros.datatypes import Camera
+from loftr_ros.camera import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image import pixel_from_fraction, scale_matrix
 from loftr_ros.rendering.scene import Face, Scene

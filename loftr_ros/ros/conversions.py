@@ -10,9 +10,9 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from loftr_ros.camera import Camera
 from loftr_ros.datatypes import (
     UNKNOWN_VARIANCE,
-    Camera,
     Matches,
     PoseFailure,
     PoseStatus,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from loftr_ros import datasets
+from loftr_ros.camera import Camera
 from loftr_ros.datasets.posed import PosedSet, View
-from loftr_ros.datatypes import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.image import fraction_from_pixel, scale_matrix
 from loftr_ros.training.batch import Pair

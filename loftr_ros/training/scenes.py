@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from loftr_ros.datatypes import Camera
+from loftr_ros.camera import Camera
 from loftr_ros.geometry import rotation_from_vector
 from loftr_ros.rendering import (
     Face,

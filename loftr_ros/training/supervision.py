@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loftr_ros.datatypes import Camera
+from loftr_ros.camera import Camera
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import project, undistort_points
 
