@@ -106,3 +106,9 @@ def _noise() -> torch.Tensor:
 
 
 SPREAD = {'superpoint': _spread_superpoint, 'superglue': _spread_superglue}
+
+
+def conv_and_norm():
+    """Return two layers, always with the same random weights: a state of 7 tensors, one of them of integers."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
