@@ -19,6 +19,7 @@ ENOUGH_DEPTH = 0.3
 """If at most this share of the points lacks depth, none is interpolated."""
 NEIGHBOURHOOD_PX = 24.0
 """Points up to this distance from a pixel tell its depth ..."""
+CELL_PX = 8
 MIN_NEIGHBOURS = 5
 """... if there are so many of them."""
 INTERPOLATION_FACTOR = 2.0
@@ -130,7 +131,7 @@ class PointDepths:
         Inverse depth is linear in the pixel on a plane. Needed are MIN_NEIGHBOURS points within NEIGHBOURHOOD_PX whose
         misfit is small; otherwise there is a depth edge, where a point may be on either side.
         """
-        rows, columns = np.nonzero(np.isfinite(self._value))
+        rows, columns = self._best_of_cells()
         if len(rows) < MIN_NEIGHBOURS:
             return InverseDepth.unknown(len(keypoints))
         # In units of the neighbourhood, around the middle of the image so that the moments are exact enough.
@@ -162,6 +163,14 @@ class PointDepths:
         # The errors of neighbours go together, so that many are not better than one.
         deviation = INTERPOLATION_FACTOR * np.hypot(spread, np.sqrt(np.abs(inverse[:, 0, 0])))
         return InverseDepth(np.where(known, plane[:, 0], np.nan), np.where(known, deviation, np.inf))
+
+    def _best_of_cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the best point of each cell of CELL_PX: more neighbours tell no more."""
+        rows, columns = np.nonzero(np.isfinite(self._value))
+        cells = rows // CELL_PX * self._value.shape[1] + columns // CELL_PX
+        order = np.lexsort((self._sigma[rows, columns], cells))
+        first = order[np.unique(cells[order], return_index=True)[1]]
+        return rows[first], columns[first]
 
     def _pixels(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         column, row = np.rint(np.asarray(keypoints, np.float64)).astype(int).T + 1
