@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from loftr_ros.msg import OdometryInfo, RelativePose, Tracks  # noqa: E402
 from loftr_ros.srv import MatchImages  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
-from sensor_msgs.msg import PointCloud2  # noqa: E402
+from sensor_msgs.msg import PointCloud, PointCloud2  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from loftr_ros import Config, Odometer, create_matcher  # noqa: E402
@@ -33,6 +33,7 @@ SIZE = (320, 240)
 MOUNTING = '0.2 0.05 0.4 -1.6 0.02 -1.55'
 QUICK = {'matcher.max_matches': '300'}
 OUTPUTS = {'odometry': Odometry, 'odometry_info': OdometryInfo, 'tracks': Tracks, 'path': Path, 'points': PointCloud2}
+OUTPUTS['features'] = PointCloud
 
 
 @pytest.fixture(scope='module')
@@ -159,8 +160,24 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         robot.wait(lambda: clouds and clouds[-1].header == paths[-1].header, 'the points of the last frame')
         path, cloud = paths[-1], clouds[-1]
         assert path.header.frame_id == cloud.header.frame_id == 'odom'
+        features, tracks = robot.heard['features'][-1], robot.heard['tracks'][-1]
+        assert features.header == tracks.header
+        check_features(features, tracks)
         points = np.frombuffer(cloud.data, [('x', 'f4'), ('y', 'f4'), ('z', 'f4'), ('rgb', 'u4')])
         assert len(points) == cloud.width > 50 and (points['x'] > 0).all()  # all in front of the robot
+
+
+def check_features(features, tracks):
+    """As VINS-Fusion reads them: it needs z == 1, and channels 6 to 8 if there are more than five."""
+    columns = [np.array(channel.values) for channel in features.channels]
+    assert len(columns) == 9 and all(len(column) == len(tracks.ids) > 50 for column in columns)
+    np.testing.assert_array_equal(columns[0], np.array(tracks.ids))
+    np.testing.assert_array_equal(columns[1], 0)
+    np.testing.assert_array_equal(np.column_stack(columns[2:4]).ravel(), tracks.points)
+    np.testing.assert_array_equal(np.column_stack(columns[4:6]).ravel(), np.nan_to_num(tracks.velocity))
+    rays = np.array([(point.x, point.y, point.z) for point in features.points])
+    np.testing.assert_array_equal(rays[:, :2].ravel(), tracks.rays)
+    assert (rays[:, 2] == 1).all() and np.isfinite(columns).all()
 
 
 def test_services_pause_reset_choose_a_keyframe_and_verify_a_loop(tmp_path, drive):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import Point32, TransformStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import ChannelFloat32, PointCloud, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from loftr_ros.datatypes import UNKNOWN_VARIANCE
@@ -141,4 +141,29 @@ def points_to_msg(motion: Motion, odom_from_cam: np.ndarray, header: Header) -> 
         row_step=cloud.nbytes,
         data=flat('B', cloud.view(np.uint8), np.uint8),
         is_dense=True,
+    )
+
+
+MAX_FLOAT_ID = 2**24
+"""Numbers up to this are exact in float32, in which VINS-Fusion has them."""
+
+
+def features_to_msg(motion: Motion, header: Header) -> PointCloud:
+    """Return the tracks as the features that the estimator of VINS-Fusion takes instead of its own front end.
+
+    Points are rays (x/z, y/z, 1); channels are number, camera, pixel and velocity of the ray, 0 where the point is new.
+    There are nine: with more than five the estimator also reads the seventh to ninth, a true position, here 0.
+    """
+    tracks = motion.tracks
+    zero = np.zeros(len(tracks))
+    columns = (
+        *(('feature_id', tracks.ids % MAX_FLOAT_ID), ('camera_id', zero)),
+        *(('p_u', tracks.keypoints[:, 0]), ('p_v', tracks.keypoints[:, 1])),
+        *((f'velocity_{axis}', np.nan_to_num(tracks.velocity[:, i])) for i, axis in enumerate('xy')),
+        *((f'true_{axis}', zero) for axis in 'xyz'),
+    )
+    return PointCloud(
+        header=header,
+        points=[Point32(x=x, y=y, z=1.0) for x, y in tracks.rays.tolist()],
+        channels=[ChannelFloat32(name=name, values=flat('f', values, np.float32)) for name, values in columns],
     )

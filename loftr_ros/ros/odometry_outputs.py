@@ -6,7 +6,7 @@ import collections
 
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import PointCloud, PointCloud2
 
 from loftr_ros.config import Config
 from loftr_ros.errors import ConfigError
@@ -23,9 +23,10 @@ PATH_LENGTH = 10_000
 
 
 class OdometryOutputs:
-    """Publishes motions on ~/odometry, ~/odometry_info, ~/tracks and, if they have subscribers, ~/points and ~/path.
+    """Publishes motions on ~/odometry, ~/odometry_info, ~/tracks and, if they have subscribers, further topics.
 
-    Matches and relative pose of keyframe and current frame are published too, as with the other pairings.
+    These are ~/features, ~/points and ~/path. Matches and relative pose of keyframe and current frame are published
+    too, as with the other pairings.
     """
 
     def __init__(self, node, config: Config):
@@ -37,6 +38,7 @@ class OdometryOutputs:
         self._odometry = node.create_publisher(Odometry, '~/odometry', depth)
         self._info = node.create_publisher(OdometryInfo, '~/odometry_info', depth)
         self._tracks = node.create_publisher(Tracks, '~/tracks', depth)
+        self._features = node.create_publisher(PointCloud, '~/features', depth)
         self._points = node.create_publisher(PointCloud2, '~/points', 1)
         self._path = node.create_publisher(Path, '~/path', 1)
         self._poses: collections.deque[PoseStamped] = collections.deque(maxlen=PATH_LENGTH)
@@ -60,6 +62,8 @@ class OdometryOutputs:
         age_s = self._pairs.age_s(frame.stamp_ns)
         self._info.publish(odometry_messages.info_to_msg(motion, header, age_s))
         self._tracks.publish(odometry_messages.tracks_to_msg(motion, header))
+        if self._features.get_subscription_count():
+            self._features.publish(odometry_messages.features_to_msg(motion, header))
         self._publish_in_odom(motion)
         return age_s
 
