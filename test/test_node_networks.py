@@ -12,7 +12,7 @@ from rcl_interfaces.msg import ParameterType, ParameterValue  # noqa: E402
 from test_matchers import texture  # noqa: E402
 from tiny_networks import save_tiny  # noqa: E402
 
-from loftr_ros.datatypes import Camera as Calibration  # noqa: E402
+from loftr_ros.camera import Camera as Calibration  # noqa: E402
 from loftr_ros.matchers.precision import cpu_has_units  # noqa: E402
 
 pytestmark = pytest.mark.ros
