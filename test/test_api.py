@@ -11,7 +11,9 @@ import pytest
 
 import loftr_ros
 from loftr_ros.datasets import rendered_drive, save_sequence
-from loftr_ros.datatypes import RelativePose
+from loftr_ros.datatypes import Matches, RelativePose
+from loftr_ros.errors import ConfigError, InputError
+from loftr_ros.image import as_image
 from loftr_ros.rendering import textures
 
 torch = pytest.importorskip('torch')
@@ -82,3 +84,88 @@ def test_the_example_of_the_readme_prints_a_trajectory(tmp_path):
     save_sequence(rendered_drive(seed=1, num_frames=4, size=(160, 120)), tmp_path / 'drive')
     lines = example_of_the_readme('Odometer', tmp_path, ('FOLDER', 'drive')).splitlines()
     assert len(lines) == 4 and lines[0].startswith('STARTING [0')
+
+
+def test_match_accepts_files_arrays_and_tensors(images, tmp_path):
+    matcher = loftr_ros.create_matcher('gcm')
+    of_arrays = loftr_ros.match(*images, matcher)
+    assert_shifted(of_arrays)
+    files = [tmp_path / 'a.png', tmp_path / 'b.png']
+    for file, image in zip(files, images, strict=True):
+        cv2.imwrite(str(file), image)
+    red_first = [np.ascontiguousarray(image[..., ::-1]) for image in images]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in red_first]
+    same = [
+        loftr_ros.match(str(files[0]), files[1], matcher),
+        loftr_ros.match(*red_first, matcher, rgb=True),
+        loftr_ros.match(*tensors, matcher),
+        loftr_ros.match(*(tensor[None] / 255 for tensor in tensors), matcher),
+        loftr_ros.match(files[0], tensors[1], 'gcm'),
+    ]
+    for matches in same:
+        np.testing.assert_array_equal(matches.keypoints1, of_arrays.keypoints1)
+
+
+def test_match_with_an_unknown_matcher_names_the_known_ones(images):
+    with pytest.raises(ConfigError, match=r'did you mean gcm\?'):
+        loftr_ros.match(*images, 'gmc')
+
+
+@pytest.mark.parametrize(
+    ('image', 'rgb'),
+    [
+        (BGR, None),
+        (RGB, True),
+        (torch.from_numpy(RGB).permute(2, 0, 1), None),
+        (torch.from_numpy(BGR).permute(2, 0, 1), False),
+        (torch.from_numpy(RGB).permute(2, 0, 1)[None].double() / 255, None),
+        (torch.from_numpy(RGB).permute(2, 0, 1).half() / 255, None),
+        ((torch.from_numpy(RGB).permute(2, 0, 1) / 255).requires_grad_(), None),
+    ],
+)
+def test_a_colour_image_becomes_uint8_with_blue_first(image, rgb):
+    found = as_image(image, rgb)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, BGR)
+
+
+@pytest.mark.parametrize('shape', [(4, 6), (1, 4, 6), (1, 1, 4, 6)])
+def test_a_grey_tensor_becomes_a_grey_image(shape):
+    grey = BGR[..., 0]
+    np.testing.assert_array_equal(as_image(torch.from_numpy(grey).reshape(shape)), grey)
+    np.testing.assert_array_equal(as_image(torch.from_numpy(grey).reshape(shape) / 255), grey)
+
+
+@pytest.mark.parametrize(
+    ('image', 'reason'),
+    [
+        (BGR.astype(np.float32) / 255, 'must be uint8'),
+        (BGR.tolist(), 'got list'),
+        (torch.from_numpy(RGB), r'permute\(2, 0, 1\)'),
+        (torch.from_numpy(RGB).permute(2, 0, 1).float(), r'got 1 to 200; divide .* by 255'),
+        (torch.from_numpy(RGB).permute(2, 0, 1) / 128 - 1, 'undo a normalisation'),
+        (torch.full((3, 4, 6), float('nan')), r'values in \[0, 1\], got nan'),
+        (torch.from_numpy(RGB).permute(2, 0, 1).long(), 'must be uint8'),
+        (torch.zeros(2, 3, 4, 6), 'give one image'),
+        (torch.zeros(3, 0, 6), 'give one image'),
+        (torch.zeros(4, 4, 6), 'C 1 or 3'),
+    ],
+)
+def test_an_image_of_wrong_shape_or_type_is_refused_with_the_reason(image, reason):
+    with pytest.raises(InputError, match=reason):
+        as_image(image)
+
+
+def test_a_camera_of_a_focal_length_looks_through_the_centre_of_the_image():
+    camera = loftr_ros.Camera.from_focal(500.0, width=640, height=480)
+    np.testing.assert_array_equal(camera.matrix, [[500, 0, 319.5], [0, 500, 239.5], [0, 0, 1]])
+    assert (camera.width, camera.height, camera.is_distorted) == (640, 480, False)
+    with pytest.raises(InputError, match='positive finite focal lengths'):
+        loftr_ros.Camera.from_focal(0, width=640, height=480)
+
+
+def test_matches_need_only_their_points():
+    matches = Matches([[1, 2], [3, 4]], [[5, 6], [7, 8]])
+    assert matches.confidence.tolist() == [1, 1] and matches.point_id0.tolist() == [-1, -1]
+    assert np.isnan(matches.sigma_px).all()
+    assert len(matches.select([0])) == 1
