@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import subprocess
 from pathlib import Path
 
 import numpy as np
+
+from loftr_ros.evaluation.results import commit, processor
 
 RESULTS = Path(__file__).parent / 'results'
 
@@ -22,28 +23,11 @@ def circumstances() -> str:
         (
             f'* date: {datetime.date.today()}',
             f'* commit: {commit()}',
-            f'* machine: {_processor()}, {os.cpu_count()} cores, torch with {torch.get_num_threads()} threads',
+            f'* machine: {processor()}, {os.cpu_count()} cores, torch with {torch.get_num_threads()} threads',
             f'* versions: Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, '
             f'OpenCV {cv2.__version__}',
         )
     )
-
-
-def commit() -> str:
-    """Return the short hash of the commit, with `+` if files differ from it."""
-    root = Path(__file__).parents[1]
-
-    def git(*arguments):
-        return subprocess.run(['git', *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
-
-    return git('rev-parse', '--short', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
-
-
-def _processor() -> str:
-    for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.partition(':')[2].strip()
-    return platform.processor()
 
 
 def table(header: list[str], rows: list[list]) -> str:

@@ -105,6 +105,17 @@ def read_raw(path, dtype, channels: int, what: str) -> np.ndarray:
     return pixels
 
 
+def read_depth(path, unit_m: float, source: str) -> np.ndarray:
+    """Return the depth of a PNG with one 16-bit channel, float32 (H, W) [m].
+
+    Args:
+        unit_m: metres of one step.
+        source: what the file belongs to, for messages.
+    """
+    depth = read_raw(path, np.uint16, 1, f'depth of {source} (PNG with one 16-bit channel)')
+    return depth.astype(np.float32) * np.float32(unit_m)
+
+
 def image_loader(files: list[Path]) -> Callable[[int], np.ndarray]:
     """Return a function that reads the image of an index; all 16-bit images get one range, in any order of reading."""
     levels = Levels(fixed=True)

@@ -14,9 +14,18 @@ import numpy as np
 from loftr_ros.camera import DISTORTION_MODELS, Camera, CameraModel
 from loftr_ros.datatypes import Frame, FrameSet
 from loftr_ros.errors import InputError
+from loftr_ros.geometry import matrix_from_quaternion, transform
 from loftr_ros.levels import Levels, check_no_depth
 
 SECOND_NS = 1_000_000_000
+
+
+def transform_from_msg(message) -> np.ndarray:
+    """Return the (4, 4) transform of a geometry_msgs Transform, or of a Pose: parent_from_child."""
+    is_pose = hasattr(message, 'position')
+    place, turn = (message.position, message.orientation) if is_pose else (message.translation, message.rotation)
+    rotation = matrix_from_quaternion([turn.x, turn.y, turn.z, turn.w])
+    return transform(rotation, [place.x, place.y, place.z])
 
 
 def stamp_ns(header) -> int:

@@ -34,7 +34,7 @@ ALLOWED = {
     'pose': {'errors', 'camera', 'datatypes', 'config', 'geometry', 'image', 'transforms'},
     'networks': {'errors', 'networks'},
     'weights': {'errors', 'networks', 'output_files'},
-    'messages': {'errors', 'camera', 'datatypes', 'levels'},
+    'messages': {'errors', 'camera', 'datatypes', 'geometry', 'levels'},
     'sync': set(),
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {

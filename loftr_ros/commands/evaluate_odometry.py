@@ -58,8 +58,8 @@ def run(options) -> int:
         folder = options.output / name.replace('/', '_').replace(':', '_') if options.output else None
         summary = results.summarise(found, result)
         if folder:
-            summary = results.write_results(folder, found, result, config, options.sequence, source.faults)
             about = results.circumstances(found, options.sequence, source.faults)
+            results.write_results(folder, found, result, config, summary, about)
             title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
             write_report(folder / 'report.html', title, found, result, summary, about)
         table.append(_row(name, summary, results.times(found)))

@@ -47,6 +47,16 @@ def check_pairs(left: list[Path], right: list[Path], name) -> None:
                 )
 
 
+def nearest_rows(stamps_ns: np.ndarray, others_ns: np.ndarray) -> np.ndarray:
+    """Return the index of the nearest other stamp for each stamp; of two as near, the earlier one."""
+    order = np.argsort(others_ns)
+    sorted_ns = others_ns[order]
+    after = np.clip(np.searchsorted(sorted_ns, stamps_ns), 1, max(len(sorted_ns) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(sorted_ns) - 1)
+    return order[np.where(stamps_ns - sorted_ns[before] <= sorted_ns[after] - stamps_ns, before, after)]
+
+
 def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, path, what: str):
     """Return the indices of the stamps that have another one within `slack_ns`, and the index of the nearest for each.
 
@@ -55,13 +65,8 @@ def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, 
     Raises:
         InputError: no stamp has another one.
     """
-    order = np.argsort(others_ns)
-    sorted_ns = others_ns[order]
-    after = np.clip(np.searchsorted(sorted_ns, stamps_ns), 1, max(len(sorted_ns) - 1, 1))
-    before = after - 1
-    after = np.minimum(after, len(sorted_ns) - 1)
-    chosen = np.where(stamps_ns - sorted_ns[before] <= sorted_ns[after] - stamps_ns, before, after)
-    keep = np.flatnonzero(np.abs(sorted_ns[chosen] - stamps_ns) <= slack_ns)
+    nearest = nearest_rows(stamps_ns, others_ns)
+    keep = np.flatnonzero(np.abs(others_ns[nearest] - stamps_ns) <= slack_ns)
     if not len(keep):
         spans = [f'{s.min() / 1e9:.3f} .. {s.max() / 1e9:.3f} s' for s in (stamps_ns, others_ns)]
         raise InputError(
@@ -73,7 +78,7 @@ def nearest_stamps(stamps_ns: np.ndarray, others_ns: np.ndarray, slack_ns: int, 
             '%s: %d of %d images have no %s within %g ms and are left out',
             *(path, len(stamps_ns) - len(keep), len(stamps_ns), what, slack_ns / 1e6),
         )
-    return keep, order[chosen[keep]]
+    return keep, nearest[keep]
 
 
 def rows_of_images(files: list[Path], count: int, path) -> np.ndarray:

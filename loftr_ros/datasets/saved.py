@@ -16,7 +16,7 @@ from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_stamps
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import transform
-from loftr_ros.image_files import list_images, read_raw
+from loftr_ros.image_files import list_images, read_depth
 from loftr_ros.output_files import write_image
 
 FOLDERS = ('left', 'right', 'depth')
@@ -51,11 +51,9 @@ def read_saved(path: Path, rate_hz: float) -> Sequence:
         return sequence
     depth_files = list_images(path / 'depth')
     check_pairs(files[0], depth_files, path)
-    return dataclasses.replace(sequence, load_depth0=lambda index: _depth_m(depth_files[index]))
-
-
-def _depth_m(path: Path) -> np.ndarray:
-    return read_raw(path, np.uint16, 1, 'depth (PNG with one 16-bit channel)') * np.float32(DEPTH_UNIT_M)
+    return dataclasses.replace(
+        sequence, load_depth0=lambda index: read_depth(depth_files[index], DEPTH_UNIT_M, 'a saved sequence')
+    )
 
 
 def _saved_poses(path: Path, stamps_ns: np.ndarray) -> np.ndarray:

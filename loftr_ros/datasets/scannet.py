@@ -12,7 +12,7 @@ from loftr_ros.datasets.poses import rigid_transform
 from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps
 from loftr_ros.datasets.text_files import read_matrix
 from loftr_ros.errors import InputError
-from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
+from loftr_ros.image_files import image_loader, image_size, list_images, read_depth
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def read_scannet(path: Path, rate_hz: float) -> Sequence:
         camera0=Camera(_matrix(path, 'color'), *image_size(files[0])),
         frame_id0='camera_optical_frame',
         world_from_cam0=np.stack(poses),
-        load_depth0=lambda index: _depth_m(path / 'depth' / f'{files[index].stem}.png'),
+        load_depth0=lambda index: read_depth(path / 'depth' / f'{files[index].stem}.png', DEPTH_UNIT_M, 'ScanNet'),
         depth_matrix0=_matrix(path, 'depth'),
     )
 
@@ -56,8 +56,3 @@ def _pose(path: Path) -> np.ndarray | None:
     """Return the pose world_from_cam (4, 4) of a file; None where the tracking was lost, which is written as -inf."""
     pose = read_matrix(path, ((4, 4),), finite=False)
     return rigid_transform(pose, f'{path}: the pose') if np.isfinite(pose).all() else None
-
-
-def _depth_m(path: Path) -> np.ndarray:
-    depth = read_raw(path, np.uint16, 1, 'depth of ScanNet (PNG with one 16-bit channel)')
-    return depth.astype(np.float32) * np.float32(DEPTH_UNIT_M)

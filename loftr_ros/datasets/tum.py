@@ -14,7 +14,7 @@ from loftr_ros.datasets.poses import poses_from_tum, rigid_transform
 from loftr_ros.datasets.sequence import Sequence, constant_rate_stamps, rate_of
 from loftr_ros.datasets.text_files import Fields, read_json, read_yaml
 from loftr_ros.errors import InputError
-from loftr_ros.image_files import image_loader, image_size, list_images, read_raw
+from loftr_ros.image_files import image_loader, image_size, list_images, read_depth
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def read_tum(path: Path, rate_hz: float) -> Sequence:
         camera0=_camera(path, images.files[0]),
         frame_id0='camera_optical_frame',
         world_from_cam0=images.poses,
-        load_depth0=None if missing else lambda index: _depth_m(images.depth_files[index]),
+        load_depth0=None if missing else lambda index: read_depth(images.depth_files[index], DEPTH_UNIT_M, 'TUM RGB-D'),
     )
 
 
@@ -131,8 +131,3 @@ def _camera(path: Path, image_file: Path) -> Camera | None:
                 *(path, width, height, name, own),
             )
     return None
-
-
-def _depth_m(path: Path) -> np.ndarray:
-    depth = read_raw(path, np.uint16, 1, 'depth of TUM RGB-D (PNG with one 16-bit channel)')
-    return depth.astype(np.float32) * np.float32(DEPTH_UNIT_M)

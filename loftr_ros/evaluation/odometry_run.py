@@ -164,10 +164,6 @@ class OdometryScore:
         """ATE as a share of the path; NaN for a camera that does not move."""
         return 100 * self.errors.ate_m / self.path_m if self.path_m else np.nan
 
-    @property
-    def end_rotation_deg(self) -> float:
-        return float(self.errors.rotation_deg[-1])
-
 
 def score(run: OdometryRun, truth: np.ndarray) -> OdometryScore:
     """Compare a run with true poses (N, 4, 4) world_from_cam of its rows, NaN where unknown.

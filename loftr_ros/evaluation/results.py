@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime
 import json
 import os
@@ -87,8 +86,8 @@ def circumstances(run: OdometryRun, source: Path, faults: list[str]) -> dict:
         'source': str(source),
         'command': sys.argv,
         'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        'commit': _commit(),
-        'machine': f'{_processor()}, {os.cpu_count()} cores',
+        'commit': commit(),
+        'machine': f'{processor()}, {os.cpu_count()} cores',
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'versions': {
             'python': platform.python_version(),
@@ -103,7 +102,7 @@ def circumstances(run: OdometryRun, source: Path, faults: list[str]) -> dict:
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the package, with `+` if files differ from it; None outside a checkout."""
     try:
         command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty=+', '--exclude=*']
@@ -113,7 +112,8 @@ def _commit() -> str | None:
     return ended.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -130,16 +130,18 @@ def _weights_hash(matcher: str) -> str | None:
 
 
 def write_results(
-    folder: Path, run: OdometryRun, score: OdometryScore | None, config: Config, source: Path, faults: list[str]
-) -> dict:
-    """Write the files of a run into a folder, except the report, and return the summary.
+    folder: Path, run: OdometryRun, score: OdometryScore | None, config: Config, summary: dict, about: dict
+) -> None:
+    """Write the files of a run into a folder, except the report.
 
     frames.csv, trajectories and summary.json are the same for the same input, configuration and machine.
+
+    Args:
+        summary, about: as of `summarise` and `circumstances`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarise(run, score)
     _write_json(folder / 'summary.json', summary)
-    _write_json(folder / 'run.json', circumstances(run, source, faults))
+    _write_json(folder / 'run.json', about)
     _write_text(folder / 'config.yaml', to_yaml(config))
     _write_table(folder / 'frames.csv', Row._fields, run.rows)
     rows = zip((row.number for row in run.rows), run.match_s, run.compute_s, strict=True)
@@ -152,17 +154,10 @@ def write_results(
     if score is not None:
         with writing(folder / 'truth.tum') as file:
             poses_to_tum(file, run.stamps_ns[score.rows], score.truth)
-    return summary
 
 
 def _write_json(path: Path, content: dict) -> None:
-    _write_text(path, json.dumps(content, indent=2, default=_plain) + '\n')
-
-
-def _plain(value):
-    if dataclasses.is_dataclass(value):
-        return dataclasses.asdict(value)
-    return value.tolist() if hasattr(value, 'tolist') else str(value)
+    _write_text(path, json.dumps(content, indent=2) + '\n')
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from loftr_ros.config import Config
 from loftr_ros.datasets import bag_frames, bags, open_sequence
+from loftr_ros.datasets.association import nearest_rows
 from loftr_ros.datasets.poses import poses_from_tum
 from loftr_ros.datatypes import FrameSet
 from loftr_ros.errors import InputError
-from loftr_ros.geometry import matrix_from_quaternion, transform
-from loftr_ros.messages import stamp_ns
+from loftr_ros.messages import stamp_ns, transform_from_msg
 
 TRUTH_SLACK_NS = 20_000_000
 """Largest difference between the stamps of an image and of its true pose."""
@@ -49,11 +49,7 @@ class Source:
         """Return the true pose nearest to each stamp (N, 4, 4), NaN where there is none within TRUTH_SLACK_NS."""
         if self.truth_ns is None or not len(stamps_ns):
             return None
-        after = np.clip(np.searchsorted(self.truth_ns, stamps_ns), 1, max(len(self.truth_ns) - 1, 1))
-        after = np.minimum(after, len(self.truth_ns) - 1)
-        before = np.maximum(after - 1, 0)
-        nearer = np.abs(self.truth_ns[before] - stamps_ns) <= np.abs(self.truth_ns[after] - stamps_ns)
-        nearest = np.where(nearer, before, after)
+        nearest = nearest_rows(stamps_ns, self.truth_ns)
         found = self.truth[nearest].astype(np.float64)
         found[np.abs(self.truth_ns[nearest] - stamps_ns) > TRUTH_SLACK_NS] = np.nan
         return found
@@ -130,12 +126,8 @@ def _poses_of_topic(path, topic: str) -> tuple[np.ndarray, np.ndarray]:
         )
     stamps_ns, poses = [], []
     for _, _, _, message in bags.read_bag(path, [topic]):
-        pose = POSE_TYPES[kind](message)
-        place = getattr(pose, 'position', None) or pose.translation
-        turn = getattr(pose, 'orientation', None) or pose.rotation
         stamps_ns.append(stamp_ns(message.header))
-        rotation = matrix_from_quaternion([turn.x, turn.y, turn.z, turn.w])
-        poses.append(transform(rotation, [place.x, place.y, place.z]))
+        poses.append(transform_from_msg(POSE_TYPES[kind](message)))
     if not poses:
         raise InputError(f'{path} has no message on {topic}')
     order = np.argsort(stamps_ns, kind='stable')

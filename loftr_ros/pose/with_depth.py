@@ -99,12 +99,11 @@ class _Problem:
 
     def cost(self, pose: np.ndarray, threshold: float) -> float:
         """Return the truncated sum of squared errors of a pose."""
-        errors = np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0)
-        return float(np.minimum(errors, threshold**2).sum())
+        return float(np.minimum(self.squared_errors(pose), threshold**2).sum())
 
     def support(self, pose: np.ndarray, threshold: float) -> float:
         """Return the share of the points that agree with a pose."""
-        return float(np.mean(np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0) <= threshold**2))
+        return float(np.mean(self.squared_errors(pose) <= threshold**2))
 
     def project(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the points in camera 1 times their inverse depth in camera 0 (3, n), its z (n,), the image (2, n)."""
@@ -149,6 +148,10 @@ class _Problem:
         _, z, image = self.project(pose)
         errors = np.einsum('ijn,jn->in', white, self.points.rays1[:2] - image)
         return np.where(np.isfinite(z), errors, np.inf)
+
+    def squared_errors(self, pose: np.ndarray) -> np.ndarray:
+        """Return the squares of the errors (n,) [px^2], whitened for the pose itself."""
+        return np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0)
 
     def model(self, pose: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return errors (2, n), derivatives (6, 2, n) by the steps of `_retract`, and the same as expected."""
@@ -316,7 +319,7 @@ def _places(problem: _Problem) -> np.ndarray:
 def _judged(pose, covariance, problem: _Problem, num_matches: int, config: PoseConfig, threshold: float, scale: Scale):
     """Return the pose if more matches support it than wrong ones would, and if they determine it."""
     points = problem.points
-    inliers = np.sum(problem.errors(pose, problem.whitening(pose)) ** 2, axis=0) <= threshold**2
+    inliers = problem.squared_errors(pose) <= threshold**2
     count = int(inliers.sum())
 
     def fail(reason: str) -> PoseFailure:
@@ -336,7 +339,7 @@ def _judged(pose, covariance, problem: _Problem, num_matches: int, config: PoseC
         # Depth and noise belong to the point of image 0.
         own = by_row[some.rows]
         paired = _Problem(some, problem.depth.select(own), problem.sigma_px[own])
-        return np.sum(paired.errors(pose, paired.whitening(pose)) ** 2, axis=0) <= threshold**2
+        return paired.squared_errors(pose) <= threshold**2
 
     false_alarms = log10_false_alarms(inliers, points, FREEDOM, agrees, order)
     if false_alarms > config.max_log10_false_alarms:

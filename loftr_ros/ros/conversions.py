@@ -19,8 +19,8 @@ from loftr_ros.datatypes import (
     RelativePose,
     Scale,
 )
-from loftr_ros.geometry import matrix_from_quaternion, quaternion_from_matrix, transform
-from loftr_ros.messages import SECOND_NS
+from loftr_ros.geometry import quaternion_from_matrix
+from loftr_ros.messages import SECOND_NS, transform_from_msg
 from loftr_ros.msg import Matches as MatchesMsg
 from loftr_ros.msg import RelativePose as RelativePoseMsg
 
@@ -166,11 +166,6 @@ def fill_transform(field, a_from_b: np.ndarray | None) -> None:
             setattr(target, name, float(value))
 
 
-def _transform_from_msg(field) -> np.ndarray:
-    quaternion = [getattr(field.rotation, name) for name in 'xyzw']
-    return transform(matrix_from_quaternion(quaternion), [getattr(field.translation, name) for name in 'xyz'])
-
-
 def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
     """Return the pose of a message. It contains the number of inliers only, so the first `num_inliers` are marked."""
     status = PoseStatus(msg.status)
@@ -178,7 +173,7 @@ def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
         return PoseFailure(status, f'received as {status.name}', msg.num_matches, msg.num_inliers)
     ambiguous = status is PoseStatus.AMBIGUOUS
     return RelativePose(
-        _transform_from_msg(msg.transform),
+        transform_from_msg(msg.transform),
         np.reshape(msg.covariance, (6, 6)),
         np.arange(msg.num_matches) < msg.num_inliers,
         msg.median_parallax_deg,
@@ -186,5 +181,5 @@ def relative_pose_from_msg(msg: RelativePoseMsg) -> RelativePose | PoseFailure:
         Scale(msg.scale),
         status,
         msg.log10_false_alarms,
-        _transform_from_msg(msg.other_transform) if ambiguous else None,
+        transform_from_msg(msg.other_transform) if ambiguous else None,
     )

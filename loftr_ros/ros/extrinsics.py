@@ -7,6 +7,7 @@ import numpy as np
 from loftr_ros import geometry
 from loftr_ros.config import Config
 from loftr_ros.errors import ConfigError
+from loftr_ros.messages import transform_from_msg
 from loftr_ros.odometry.base_frame import parse_pose
 
 MAX_UP_DEG = 20.0
@@ -76,9 +77,7 @@ class BaseFromCamera:
                 'published before'
             )
             return
-        turn, shift = found.rotation, found.translation
-        rotation = geometry.matrix_from_quaternion([turn.x, turn.y, turn.z, turn.w])
-        self._matrix = self._checked(geometry.transform(rotation, [shift.x, shift.y, shift.z]))
+        self._matrix = self._checked(transform_from_msg(found))
         self.fault = ''
 
     def _checked(self, matrix: np.ndarray) -> np.ndarray:

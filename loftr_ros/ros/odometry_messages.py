@@ -9,7 +9,8 @@ from sensor_msgs.msg import ChannelFloat32, PointCloud, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from loftr_ros.datatypes import UNKNOWN_VARIANCE
-from loftr_ros.geometry import homogeneous, matrix_from_quaternion, quaternion_from_matrix, transform
+from loftr_ros.geometry import homogeneous, quaternion_from_matrix
+from loftr_ros.messages import transform_from_msg
 from loftr_ros.msg import OdometryInfo, Tracks
 from loftr_ros.odometry.motion import Motion, Velocity
 from loftr_ros.ros.conversions import fill_transform, flat
@@ -48,11 +49,8 @@ def lost_msg(header: Header, child_frame_id: str) -> Odometry:
 
 def pose_from_msg(message: Odometry) -> np.ndarray | None:
     """Return parent_from_child (4, 4) of a message, None if it says that the motion is lost."""
-    position, turn = message.pose.pose.position, message.pose.pose.orientation
-    quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
-    if not quaternion.any():
-        return None
-    return transform(matrix_from_quaternion(quaternion), [position.x, position.y, position.z])
+    turn = message.pose.pose.orientation
+    return transform_from_msg(message.pose.pose) if any((turn.x, turn.y, turn.z, turn.w)) else None
 
 
 def transform_to_msg(parent_from_child: np.ndarray, header: Header, child_frame_id: str) -> TransformStamped:

@@ -100,16 +100,12 @@ class Worker:
         Raises:
             LoftrRosError: the worker was closed before.
         """
-        front_end, future = self._front_end, concurrent.futures.Future()
+        front_end = self._front_end
 
-        def work():
-            try:
-                future.set_result(match_pair(front_end.matcher, front_end.config, frame0, frame1, depth0_m, ids))
-            except BaseException as error:
-                future.set_exception(error)
+        def work() -> PairResult:
+            return match_pair(front_end.matcher, front_end.config, frame0, frame1, depth0_m, ids)
 
-        self._mailbox.call(work)
-        return self._wait_for(future, 'the pair was matched')
+        return self._run(work, self._mailbox.call, 'the pair was matched')
 
     def configure(self, config: Config) -> None:
         """Use other settings from the next set on. A new matcher is created first, while the present one is in use.
@@ -123,19 +119,28 @@ class Worker:
 
     def _create_matcher(self, config: MatcherConfig) -> Matcher:
         """Create a matcher on a separate thread; wait for it until `close` at the longest."""
+
+        def start(function: Callable[[], None]) -> None:
+            threading.Thread(target=function, name='create matcher', daemon=True).start()
+
+        return self._run(lambda: create_matcher(config), start, 'its new matcher was ready')
+
+    def _run(self, function: Callable, start: Callable[[Callable[[], None]], None], event: str):
+        """Run a function elsewhere and return its result; LoftrRosError if the worker is closed before.
+
+        Args:
+            start: takes what is to be run elsewhere.
+            event: what the caller waits for.
+        """
         future = concurrent.futures.Future()
 
-        def create():
+        def work() -> None:
             try:
-                future.set_result(create_matcher(config))
+                future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
 
-        threading.Thread(target=create, name='create matcher', daemon=True).start()
-        return self._wait_for(future, 'its new matcher was ready')
-
-    def _wait_for(self, future: concurrent.futures.Future, event: str):
-        """Return the result of a future; LoftrRosError if the worker is closed before."""
+        start(work)
         concurrent.futures.wait((future, self._closed), return_when=concurrent.futures.FIRST_COMPLETED)
         if not future.done():
             raise LoftrRosError(f'the node was stopped before {event}')
