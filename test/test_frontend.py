@@ -158,6 +158,8 @@ def test_a_pair_of_any_frames_is_matched_and_depth_makes_it_metric():
     assert metric.pose.scale is Scale.DEPTH
     np.testing.assert_allclose(metric.pose.translation, truth[:3, 3], atol=0.01)
     assert match_pair(front.matcher, front.config, frame(2, None), frame(4)).pose is None
+    with pytest.raises(InputError, match='register the depth'):
+        match_pair(front.matcher, front.config, frame(2), frame(4), depth_m[::2, ::2])
 
 
 def test_track_ids_join_the_keyframe_and_its_point():

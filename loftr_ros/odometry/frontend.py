@@ -176,7 +176,11 @@ def match_pair(
     Args:
         depth0_m: (H, W) depth that is registered to frame 0 [m], which makes the pose metric.
         ids: numbers of the frames in the result.
+
+    Raises:
+        InputError: the depth is not of the size of frame 0.
     """
+    FrameSet(frame0, depth_m=depth0_m)  # checks the depth
     started = time.perf_counter()
     matches = matcher.match(matcher.extract(frame0.image), matcher.extract(frame1.image))
     matched = time.perf_counter()

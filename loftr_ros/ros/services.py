@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 from std_srvs.srv import Trigger
@@ -68,6 +69,10 @@ class Services:
             result = self._worker.match_pair(*frames, depth0_m, (request.id0, request.id1))
         except LoftrRosError as error:
             response.message = str(error)
+            return response
+        except Exception as error:  # of a network or an engine: an exception in a service would end the node
+            self._logger.error(f'please report this:\n{traceback.format_exc()}')
+            response.message = f'please report this: {type(error).__name__}: {error}'
             return response
         headers = [conversions.header(frame.stamp_ns, frame.frame_id) for frame in (frames[1], frames[0])]
         response.success = True
