@@ -7,7 +7,6 @@ Reception, services and /clock each have a callback group, because a service may
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -31,9 +30,6 @@ from loftr_ros.settings import flatten
 if TYPE_CHECKING:
     from loftr_ros.ros.odometry_outputs import OdometryOutputs
 
-ROSOUT_WAIT_S = 2.0
-"""Longest time that a node that cannot start waits for a subscriber of /rosout."""
-
 
 class MatcherNode(Node):
     """Matches the images of a stereo pair, or keyframe and newest frame, or computes the odometry of a rig."""
@@ -45,11 +41,7 @@ class MatcherNode(Node):
         try:
             self._start()
         except LoftrRosError as error:
-            deadline_s = time.monotonic() + ROSOUT_WAIT_S
-            while not self.count_subscribers('/rosout') and time.monotonic() < deadline_s:
-                time.sleep(0.05)
-            self.get_logger().fatal(f'matcher_node cannot start: {error}')
-            time.sleep(0.3)  # until the message is sent
+            process.tell_failure(self, f'matcher_node cannot start: {error}')
             raise
 
     def create_service(self, *arguments, callback_group=None, **keywords):

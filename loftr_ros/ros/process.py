@@ -6,11 +6,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import rclpy
+import rclpy.logging
+from rcl_interfaces.msg import Log
+from rclpy.duration import Duration
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import qos_profile_rosout_default
 from rclpy.signals import SignalHandlerOptions
 
 from loftr_ros.errors import LoftrRosError
@@ -21,6 +26,12 @@ THREADS = 3
 
 LONGEST_END_S = 4.0
 """Time after the signal in which a pair or a new matcher can be finished: launch kills a process after 5 s."""
+
+ROSOUT_WAIT_S = 5.0
+"""Longest time that a node that cannot start waits for a subscriber of /rosout, and then for its acknowledgement.
+
+Longer than 3 s, the period after which Fast DDS repeats an announcement that another process has missed.
+"""
 
 
 def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None = None) -> int:
@@ -62,6 +73,22 @@ def run(create_node: Callable[[], Node], name: str, arguments: list[str] | None 
     rclpy.try_shutdown()
     give_up.cancel()
     return 0
+
+
+def tell_failure(node: Node, text: str) -> None:
+    """Log why the node ends, and publish it on /rosout so that a subscriber has it before the process ends.
+
+    The publisher of the node's logger cannot tell whether its messages have arrived, therefore this uses another one.
+    """
+    publisher = node.create_publisher(Log, '/rosout', qos_profile_rosout_default)
+    rclpy.logging.get_logger(f'{node.get_logger().name}.start').fatal(text)  # a logger without a /rosout publisher
+    deadline_s = time.monotonic() + ROSOUT_WAIT_S
+    while not publisher.get_subscription_count() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    stamp = node.get_clock().now().to_msg()
+    publisher.publish(Log(stamp=stamp, level=Log.FATAL, name=node.get_logger().name, msg=text))
+    publisher.wait_for_all_acked(Duration(seconds=ROSOUT_WAIT_S))
+    time.sleep(0.1)  # best-effort subscribers do not acknowledge
 
 
 class _Executor(MultiThreadedExecutor):
