@@ -168,9 +168,9 @@ def undistort_with_jacobian(camera: Camera, pixels) -> tuple[np.ndarray, np.ndar
         image, jacobian = _distort(camera, normalised)
         error_px = np.linalg.norm((image - distorted) @ camera.matrix[:2, :2].T, axis=1)
         inside = np.sum(normalised**2, axis=1) <= _field_radius(camera) ** 2
-        good = inside & (error_px <= MAX_PIXEL_ERROR) & (np.linalg.det(jacobian) > 0)
+        valid = inside & (error_px <= MAX_PIXEL_ERROR) & (np.linalg.det(jacobian) > 0)
         derivative = _inverse_2x2(jacobian) @ inverse
-    return np.where(good[:, None], normalised, np.nan), np.where(good[:, None, None], derivative, np.nan)
+    return np.where(valid[:, None], normalised, np.nan), np.where(valid[:, None, None], derivative, np.nan)
 
 
 def _start(camera: Camera, distorted: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loftr_ros.odometry.landmarks import PointDepths
-from loftr_ros.pose.with_depth import InverseDepth
+from loftr_ros.pose.inverse_depth import InverseDepth
 
 SIZE = (320, 240)
 

@@ -40,8 +40,8 @@ def test_a_fraction_of_a_pixel_is_found_whatever_the_light():
     points = grid()
     for gain, offset in ((1.0, 0.0), (0.5, 60.0)):
         refined = lucas_kanade(image, to_uint8(gain * moved(image, SHIFT) + offset), points, guesses(points))
-        assert refined.sure.mean() > 0.9
-        errors = (refined.points1 - points - SHIFT)[refined.sure]
+        assert refined.is_refined.mean() > 0.9
+        errors = (refined.points1 - points - SHIFT)[refined.is_refined]
         assert np.median(np.linalg.norm(errors, axis=1)) < 0.05
         assert np.abs(errors.mean(axis=0)).max() < 0.01
 
@@ -52,9 +52,9 @@ def test_sigma_is_what_noise_makes_of_the_points(noise):
     image, points = texture(HEIGHT, WIDTH), grid()
     pair = [to_uint8(view + rng.normal(0, noise, view.shape)) for view in (image, moved(image, SHIFT))]
     refined = lucas_kanade(*pair, points, guesses(points))
-    assert refined.sure.mean() > 0.3
-    assert refined.sigma_px[refined.sure].max() <= MAX_SIGMA_PX
-    scaled = (refined.points1 - points - SHIFT)[refined.sure] / refined.sigma_px[refined.sure, None]
+    assert refined.is_refined.mean() > 0.3
+    assert refined.sigma_px[refined.is_refined].max() <= MAX_SIGMA_PX
+    scaled = (refined.points1 - points - SHIFT)[refined.is_refined] / refined.sigma_px[refined.is_refined, None]
     # Its floor, which no noise explains, makes it cautious.
     assert 0.3 < np.sqrt(np.mean(scaled**2)) < 1.2
 
@@ -69,17 +69,17 @@ def test_a_point_without_a_sure_place_is_not_moved():
     for points0, image1 in ((plain, image), (at_border, image), (grid()[:50], other)):
         guess = points0 + 0.4
         refined = lucas_kanade(image, image1, points0, guess)
-        assert refined.sure.mean() < 0.2
-        np.testing.assert_array_equal(refined.points1[~refined.sure], guess[~refined.sure])
-        assert np.isnan(refined.sigma_px[~refined.sure]).all()
+        assert refined.is_refined.mean() < 0.2
+        np.testing.assert_array_equal(refined.points1[~refined.is_refined], guess[~refined.is_refined])
+        assert np.isnan(refined.sigma_px[~refined.is_refined]).all()
 
 
 def test_a_point_moves_at_most_by_the_largest_correction():
     image, points = texture(HEIGHT, WIDTH), grid()
     refined = lucas_kanade(image, image, points, points + [2.5, 0])
-    assert not refined.sure.any()
+    assert not refined.is_refined.any()
     refined = lucas_kanade(image, image, points, points + [2.5, 0], max_move_px=3.0)
-    assert refined.sure.mean() > 0.8
+    assert refined.is_refined.mean() > 0.8
     assert np.median(np.abs(refined.points1 - points)) < 0.05
 
 
@@ -92,8 +92,8 @@ def test_a_turned_and_enlarged_patch_is_found_too():
     truth = points @ WARP[:, :2].T + WARP[:, 2]
     refined = lucas_kanade(image, warped, points, truth + np.random.default_rng(0).uniform(-0.7, 0.7, points.shape))
     inside = ((truth > 8) & (truth < [WIDTH - 8, HEIGHT - 8])).all(axis=1)
-    assert refined.sure[inside].mean() > 0.9
-    assert np.median(np.linalg.norm(refined.points1 - truth, axis=1)[refined.sure]) < 0.05
+    assert refined.is_refined[inside].mean() > 0.9
+    assert np.median(np.linalg.norm(refined.points1 - truth, axis=1)[refined.is_refined]) < 0.05
 
 
 def test_the_warp_is_that_of_the_matches_around_not_of_wrong_ones():
@@ -122,7 +122,7 @@ def test_images_may_differ_in_size_and_there_may_be_no_point():
     image, points = texture(HEIGHT, WIDTH), grid()
     refined = lucas_kanade(image, image[:150, :220], points, points + 0.3)
     outside = (points > [220, 150]).any(axis=1)
-    assert not refined.sure[outside].any() and refined.sure.any()
+    assert not refined.is_refined[outside].any() and refined.is_refined.any()
     assert lucas_kanade(image, image, np.empty((0, 2)), np.empty((0, 2))).points1.shape == (0, 2)
 
 

@@ -36,9 +36,9 @@ def to_noise(a_from_b: UncertainTransform) -> gtsam.noiseModel.Base:
     R_true = exp(rot) R and t_true = t + d in the axes of a become R exp(R^T rot) and t + R (R^T d) in those of b.
     """
     back = a_from_b.rotation.T
-    turned = np.zeros((6, 6))
-    turned[:3, 3:] = turned[3:, :3] = back  # and the rotation goes first
-    return _model(turned @ a_from_b.covariance @ turned.T)
+    jacobian = np.zeros((6, 6))
+    jacobian[:3, 3:] = jacobian[3:, :3] = back  # and the rotation goes first
+    return _model(jacobian @ a_from_b.covariance @ jacobian.T)
 
 
 def between_factor(key_a: int, key_b: int, a_from_b: UncertainTransform) -> gtsam.BetweenFactorPose3:

@@ -51,9 +51,9 @@ CHUNK_SIZE = 1024
 class Refined(NamedTuple):
     """N points of image 1 after the refinement."""
 
-    points1: np.ndarray  # (N, 2) float64 [px], as given if not `sure`
-    sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN if not `sure`
-    sure: np.ndarray  # (N,) bool
+    points1: np.ndarray  # (N, 2) float64 [px], as given if not `is_refined`
+    sigma_px: np.ndarray  # (N,) float64 standard deviation along each axis [px], NaN if not `is_refined`
+    is_refined: np.ndarray  # (N,) bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class SubpixelMatcher(Matcher):
         refined = lucas_kanade(
             features0.grey, features1.grey, matches.keypoints0, matches.keypoints1, MAX_MOVE_PX * scale
         )
-        sigma = np.where(refined.sure, refined.sigma_px, matches.sigma_px)
+        sigma = np.where(refined.is_refined, refined.sigma_px, matches.sigma_px)
         return dataclasses.replace(matches, keypoints1=refined.points1, sigma_px=sigma)
 
     def keep_points(self, features0: SubpixelFeatures, matches: Matches) -> SubpixelFeatures:
@@ -119,11 +119,15 @@ def lucas_kanade(
     for start in range(0, len(usable), CHUNK_SIZE):
         rows = usable[start : start + CHUNK_SIZE]
         warp = warps[start : start + CHUNK_SIZE]
-        shift, sigma, sure = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
+        shift, sigma, is_refined = _shifts(image0, image1, points0[rows], points1[rows], warp, max_move_px)
         moved = points1[rows] + shift
-        sure &= _has_patch(moved, image1, 0)
-        rows = rows[sure]
-        refined.points1[rows], refined.sigma_px[rows], refined.sure[rows] = moved[sure], sigma[sure], True
+        is_refined &= _has_patch(moved, image1, 0)
+        rows = rows[is_refined]
+        refined.points1[rows], refined.sigma_px[rows], refined.is_refined[rows] = (
+            moved[is_refined],
+            sigma[is_refined],
+            True,
+        )
     return refined
 
 
@@ -203,8 +207,8 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     area = np.abs(np.linalg.det(warps))
     sigma = np.sqrt(residual / freedom * (xx + yy) / determinant / 2 * area + MODEL_SIGMA_PX**2)
     near = np.linalg.norm(shift, axis=1) <= max_move_px
-    sure = converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
-    return shift, sigma, sure
+    is_refined = converged & near & (correlation >= MIN_CORRELATION) & (sigma <= MAX_SIGMA_PX)
+    return shift, sigma, is_refined
 
 
 def _steps(radius: int, warps: np.ndarray) -> np.ndarray:

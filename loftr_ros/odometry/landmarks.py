@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from loftr_ros.pose.with_depth import InverseDepth
+from loftr_ros.pose.inverse_depth import InverseDepth
 
 MAX_EDGE = 0.05
 """Depths around a point that differ by more than this share are an edge: the point may be on either side."""

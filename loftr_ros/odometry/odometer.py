@@ -23,71 +23,25 @@ from loftr_ros.datatypes import (
 )
 from loftr_ros.errors import InputError
 from loftr_ros.matchers.base import Matcher
+from loftr_ros.odometry.degeneracy import is_static, motion_status, up_to_scale
 from loftr_ros.odometry.frontend import PairResult
-from loftr_ros.odometry.keyframes import FrameFeatures, Keyframe
+from loftr_ros.odometry.keyframes import FrameFeatures
 from loftr_ros.odometry.landmarks import DepthImage, Landmarks, PointDepths
-from loftr_ros.odometry.motion import Motion, MotionStatus, Velocity
+from loftr_ros.odometry.located import LocatedFrame, LocatedKeyframe
+from loftr_ros.odometry.motion import Motion, MotionStatus
 from loftr_ros.odometry.stamps import StampPolicy
 from loftr_ros.odometry.tracks import Tracks, TrackTable
 from loftr_ros.pose import estimate_relative_pose
-from loftr_ros.pose.with_depth import carry_depth, estimate_pose_with_depth, triangulate
+from loftr_ros.pose.inverse_depth import carry_depth, triangulate
+from loftr_ros.pose.with_depth import estimate_pose_with_depth
 from loftr_ros.transforms import UncertainTransform
 
 logger = logging.getLogger(__name__)
 
 SCALES = {'mono': Scale.UP_TO_SCALE, 'stereo': Scale.STEREO, 'rgbd': Scale.DEPTH}
 
-CHI2_999 = {3: 16.27, 6: 22.46}
-"""99.9 % of the squares of normal errors of so many degrees of freedom are below."""
-
-STATIC_PX = 1.0
-"""Largest median motion of the points of a camera that has not moved [px]."""
-
-PLANE_SHARE, PLANE_DEVIATION = 0.9, 0.02
-"""Share of the points on a plane that makes a scene planar; points are on it within this share of their depth."""
-
 START_VARIANCE = 1e-8
 """Of the first pose, which is exact by definition [m^2, rad^2]: filters need a covariance that can be inverted."""
-
-
-class LocatedKeyframe(Keyframe):
-    """A keyframe with its pose, the depth of its points and the tracks through them.
-
-    Args:
-        origin_from_keyframe: its pose.
-        landmarks: None for a single camera before its map starts.
-        segment: see Motion.
-
-    Attributes:
-        is_located: whether its pose comes from matches with an earlier keyframe.
-    """
-
-    def __init__(
-        self,
-        source: FrameFeatures,
-        origin_from_keyframe: UncertainTransform,
-        landmarks: Landmarks | None,
-        tracks: TrackTable,
-        segment: int,
-    ):
-        super().__init__(source)
-        self.origin_from_keyframe = origin_from_keyframe
-        self.landmarks = landmarks
-        self.tracks = tracks
-        self.segment = segment
-        self.is_located = False
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Located:
-    """A frame relative to a keyframe: the last one with a pose is kept for velocity and prediction."""
-
-    keyframe: LocatedKeyframe
-    cam_from_keyframe: UncertainTransform
-    stamp_ns: int
-    number: int
-    tracks: Tracks
-    velocity: Velocity | None = None
 
 
 class Odometer:
@@ -177,7 +131,7 @@ class Odometer:
         keyframe = self._new_keyframe(current, origin, self._table, self._segments)
         self._use(keyframe)
         at_keyframe = UncertainTransform.exact(np.eye(4))
-        self._last = _Located(keyframe, at_keyframe, current.frames.stamp_ns, current.number, Tracks.empty())
+        self._last = LocatedFrame(keyframe, at_keyframe, current.frames.stamp_ns, current.number, Tracks.empty())
         return self._motion(current, MotionStatus.STARTING, origin, started=started, is_keyframe=True)
 
     def _match(
@@ -210,17 +164,17 @@ class Odometer:
             pose = estimate_relative_pose(matches, *cameras, self.config.pose)
             return pose, None if isinstance(pose, PoseFailure) else self._start_map(keyframe, pose, matches, cameras)
         depth = keyframe.landmarks.filled(matches.keypoints0)
-        guesses = self._predict(keyframe, current.frames.stamp_ns)
+        guesses = self._last.predict(keyframe, current.frames.stamp_ns)
         pose = estimate_pose_with_depth(matches, *cameras, depth, self.config.pose, self.scale, guesses)
         if isinstance(pose, PoseFailure):
             return pose, None
-        if _is_static(pose, matches):
+        if is_static(pose, matches):
             pose = dataclasses.replace(pose, cam1_from_cam0=np.eye(4), status=PoseStatus.STATIC)
         relative = UncertainTransform(pose.cam1_from_cam0, pose.covariance)
         if self.scale is not Scale.DEPTH:
             self._improve_map(keyframe, matches.select(pose.inliers), cameras, relative)
         if self.scale is Scale.UP_TO_SCALE:
-            pose = _up_to_scale(pose)
+            pose = up_to_scale(pose)
         return pose, relative
 
     def _start_map(self, keyframe: LocatedKeyframe, pose: RelativePose, matches: Matches, cameras):
@@ -254,15 +208,14 @@ class Odometer:
             self._segments = keyframe.segment
             self._on_restart('no earlier keyframe was found again')
         self._keyframe, self._lost = keyframe, 0
-        status = self._status(pair, keyframe)
+        status = motion_status(pair.pose, pair.matches, keyframe.landmarks)
         origin_from_cam = keyframe.origin_from_keyframe @ relative.inverse()
         inliers = pair.matches.select(pair.pose.inliers)
         ids, places = keyframe.tracks.follow(inliers.point_id0, inliers.keypoints0, inliers.keypoints1)
         tracks = self._tracks(current, keyframe, inliers, ids, places, relative)
-        velocity = self._velocity(current, keyframe, relative)
         has_map = keyframe.landmarks is not None
-        velocity = velocity if has_map else None
-        self._last = _Located(keyframe, relative, current.frames.stamp_ns, current.number, tracks, velocity)
+        velocity = self._last.velocity_to(current, keyframe, relative) if has_map else None
+        self._last = LocatedFrame(keyframe, relative, current.frames.stamp_ns, current.number, tracks, velocity)
         replace = self._keyframe_requested or keyframe.should_be_replaced(self.config.keyframe)
         is_keyframe = replace and self._become_keyframe(current, origin_from_cam, inliers, ids, places, relative)
         return self._motion(
@@ -285,7 +238,7 @@ class Odometer:
         is_new = not keyframe.has_matched and not keyframe.is_located
         if not is_new and keyframe.failures >= self.config.odometry.restart_after:
             is_new = True
-            pose = self._last_pose()
+            pose = self._last.origin_from_cam
             covariance = pose.covariance + UNKNOWN_VARIANCE * np.eye(6)
             pose, segment = UncertainTransform(pose.matrix, covariance), self._segments + 1
         else:
@@ -371,7 +324,7 @@ class Odometer:
     def _forget(self) -> None:
         self._keyframe: LocatedKeyframe | None = None
         self._recent: collections.deque[LocatedKeyframe] = collections.deque()
-        self._last: _Located | None = None
+        self._last: LocatedFrame | None = None
         self._lost = 0
         self._keyframe_requested = False
 
@@ -383,37 +336,6 @@ class Odometer:
 
     # --- results -----------------------------------------------------------------------------------------------------
 
-    def _last_pose(self) -> UncertainTransform:
-        last = self._last
-        if last is None:
-            return self._keyframe.origin_from_keyframe
-        return last.keyframe.origin_from_keyframe @ last.cam_from_keyframe.inverse()
-
-    def _predict(self, keyframe: LocatedKeyframe, stamp_ns: int) -> list[np.ndarray]:
-        """Return the cam_from_keyframe (4, 4) expected now: of a constant velocity, and of no motion since the last."""
-        last = self._last
-        if last is None or last.keyframe is not keyframe:
-            return []
-        matrix = last.cam_from_keyframe.matrix
-        if last.velocity is None:
-            return [matrix]
-        step = last.velocity.twist * (stamp_ns - last.stamp_ns) / 1e9
-        cam_from_last = geometry.invert_transform(geometry.transform(geometry.rotation_from_vector(step[3:]), step[:3]))
-        return [cam_from_last @ matrix, matrix]
-
-    def _status(self, pair: PairResult, keyframe: LocatedKeyframe) -> MotionStatus:
-        pose = pair.pose
-        if pose.status is PoseStatus.STATIC:
-            return MotionStatus.STATIC
-        if pose.status is PoseStatus.PURE_ROTATION:
-            return MotionStatus.PURE_ROTATION
-        if keyframe.landmarks is None:
-            return MotionStatus.PLANAR if pose.status is PoseStatus.AMBIGUOUS else MotionStatus.LOW_PARALLAX
-        if pose.scale is not Scale.UP_TO_SCALE and not _is_significant(pose.translation, pose.covariance[:3, :3]):
-            return MotionStatus.PURE_ROTATION
-        points = pair.matches.keypoints0[pose.inliers]
-        return MotionStatus.PLANAR if _is_planar(points, keyframe.landmarks) else MotionStatus.OK
-
     def _tracks(self, current, keyframe, inliers: Matches, ids, places, relative: UncertainTransform) -> Tracks:
         camera = current.frames.frame0.camera
         rays = geometry.undistort_points(camera, places)
@@ -421,25 +343,9 @@ class Odometer:
         if keyframe.landmarks is not None:
             known = keyframe.landmarks.filled(inliers.keypoints0)
             depth = 1 / carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
-        velocity = np.full((len(ids), 2), np.nan)
-        last = self._last
-        if last is not None and last.number == current.number - 1:
-            _, here, there = np.intersect1d(ids, last.tracks.ids, return_indices=True)
-            elapsed_s = (current.frames.stamp_ns - last.stamp_ns) / 1e9
-            velocity[here] = (rays[here] - last.tracks.rays[there]) / elapsed_s
+        velocity = self._last.ray_velocities(current, ids, rays)
         used = (ids >= 0) & np.isfinite(rays).all(axis=1)
         return Tracks(ids[used], places[used], rays[used], velocity[used], depth[used], inliers.sigma_px[used])
-
-    def _velocity(self, current, keyframe, relative: UncertainTransform) -> Velocity | None:
-        last = self._last
-        if last is None or last.keyframe is not keyframe or last.number != current.number - 1:
-            return None
-        elapsed_s = (current.frames.stamp_ns - last.stamp_ns) / 1e9
-        step = last.cam_from_keyframe @ relative.inverse()  # last_from_cam
-        back = np.zeros((6, 6))
-        back[:3, :3] = back[3:, 3:] = step.rotation.T  # to the axes of the camera now
-        twist = np.concatenate([step.translation, geometry.vector_from_rotation(step.rotation)])
-        return Velocity(back @ twist / elapsed_s, back @ step.covariance @ back.T / elapsed_s**2)
 
     def _motion(self, current: FrameFeatures, status: MotionStatus, origin_from_cam, *, started: float, **changes):
         values = {'pair': None, 'velocity': None, 'tracks': Tracks.empty(), 'is_keyframe': False, 'relocalised': False}
@@ -456,50 +362,3 @@ class Odometer:
             compute_s=compute_s,
             **values,
         )
-
-
-def _is_significant(vector: np.ndarray, covariance: np.ndarray) -> bool:
-    return vector @ np.linalg.solve(covariance, vector) > CHI2_999[len(vector)]
-
-
-def _is_static(pose: RelativePose, matches: Matches) -> bool:
-    moved_px = np.linalg.norm(matches.keypoints1 - matches.keypoints0, axis=1)[pose.inliers]
-    if np.median(moved_px) > STATIC_PX:
-        return False
-    step = np.concatenate([pose.translation, geometry.vector_from_rotation(pose.rotation)])
-    return not _is_significant(step, pose.covariance)
-
-
-def _is_planar(keypoints: np.ndarray, landmarks: Landmarks) -> bool:
-    """Return whether the points are on one plane, where inverse depth is linear in the pixel."""
-    depth = landmarks.at(keypoints)
-    known = depth.reliable
-    if np.count_nonzero(known) < 3:
-        return False
-    rows = geometry.homogeneous(keypoints[known] / 1000)
-    value, sigma = depth.value[known], np.hypot(depth.sigma[known], PLANE_DEVIATION * depth.value[known])
-    weights = 1 / sigma
-    for _ in range(5):
-        plane = np.linalg.lstsq(rows * weights[:, None], value * weights, rcond=None)[0]
-        misfit = np.abs(rows @ plane - value) / sigma
-        weights = 1 / sigma / np.sqrt(1 + misfit**2)
-    return bool(np.mean(misfit <= 2) >= PLANE_SHARE)
-
-
-def _up_to_scale(pose: RelativePose) -> RelativePose:
-    """Return the pose with a translation of length 1, as that of two views, or of length 0 if it is not significant."""
-    length = np.linalg.norm(pose.translation)
-    covariance = pose.covariance.copy()
-    if pose.status is PoseStatus.STATIC or not _is_significant(pose.translation, covariance[:3, :3]):
-        covariance[:3] = covariance[:, :3] = 0
-        covariance[:3, :3] = UNKNOWN_VARIANCE * np.eye(3)
-        status = pose.status if pose.status is PoseStatus.STATIC else PoseStatus.PURE_ROTATION
-        return dataclasses.replace(
-            pose, cam1_from_cam0=geometry.transform(pose.rotation, np.zeros(3)), covariance=covariance, status=status
-        )
-    direction = pose.translation / length
-    across = np.eye(6)
-    across[:3, :3] = (np.eye(3) - np.outer(direction, direction)) / length
-    covariance = across @ covariance @ across.T
-    covariance[:3, :3] += UNKNOWN_VARIANCE * np.outer(direction, direction)
-    return dataclasses.replace(pose, cam1_from_cam0=geometry.transform(pose.rotation, direction), covariance=covariance)

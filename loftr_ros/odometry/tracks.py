@@ -71,10 +71,10 @@ class TrackTable:
             if point in self._place_of:
                 offset[row] = self._place_of[point] - keypoints0[row]
         places = np.asarray(keypoints1, np.float64).copy()
-        moved = offset.any(axis=1)
-        if moved.any():
+        is_moved = offset.any(axis=1)
+        if is_moved.any():
             warps = local_warps(np.asarray(keypoints0, np.float64), places)
-            places[moved] += np.einsum('nij,nj->ni', warps[moved], offset[moved])
+            places[is_moved] += np.einsum('nij,nj->ni', warps[is_moved], offset[is_moved])
         return ids, places
 
     def hand_over(self, point_ids: np.ndarray, tracks: np.ndarray, places: np.ndarray) -> TrackTable:

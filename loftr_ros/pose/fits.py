@@ -246,10 +246,10 @@ def _cheirality_sigmas(fit: Fit, points: Points) -> float:
     variance = fit.inflation * np.sum((noise / sigma) ** 2) + common @ of_rotation @ common
     votes = parallax / sigma
     most = max(CLIP_SIGMAS, 2 * float(np.median(np.abs(votes))))
-    together = np.clip(votes, -most, most).sum() / np.sqrt(variance)
+    by_sum = np.clip(votes, -most, most).sum() / np.sqrt(variance)
     clear = votes[np.abs(votes) > CLIP_SIGMAS]
     if not len(clear):
-        return float(together)
+        return float(by_sum)
     # One error of the rotation moves all of them: as many as they are, they are no surer than one.
     by_clear = np.clip(np.sign(clear).sum() / np.sqrt(len(clear)), *np.median(np.abs(clear)) * np.array([-1, 1]))
-    return float(max(together, by_clear, key=abs))
+    return float(max(by_sum, by_clear, key=abs))

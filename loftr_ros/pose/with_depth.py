@@ -20,13 +20,10 @@ from loftr_ros.datatypes import Matches, PoseFailure, PoseStatus, RelativePose, 
 from loftr_ros.errors import MissingDependencyError
 from loftr_ros.pose import models
 from loftr_ros.pose.acceptance import log10_false_alarms, neighbour_order
+from loftr_ros.pose.inverse_depth import MIN_INVERSE_DEPTH, InverseDepth, depth_along_line
 from loftr_ros.pose.least_squares import minimise
 from loftr_ros.pose.models import ROTATION_THRESHOLD_RATIO, Points
 from loftr_ros.pose.robust import MAX_ITERATIONS, MIN_ITERATIONS, robust_pose
-from loftr_ros.transforms import UncertainTransform
-
-RELIABLE_DEPTH = 0.3
-"""The search uses depths with a relative standard deviation up to this; least squares use all."""
 
 SEARCHED = 500
 """Matches among which the motion is searched, spread over the image."""
@@ -42,43 +39,11 @@ LENGTH_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 ROUNDS = 2
 """The whitening belongs to a motion: it is repeated with the result of the first round."""
 
-MIN_INVERSE_DEPTH = 1e-9
-"""Of points at infinity, or behind a camera by noise."""
-
 FREEDOM = 3
 """Number of matches with depth that determine a motion."""
 
 MAX_STD_RAD = 0.1
 """A rotation with a larger standard deviation is not determined."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InverseDepth:
-    """Inverse depths 1 / z of points in camera 0, in the unit of the translation.
-
-    Args:
-        value: (N,), NaN where unknown.
-        sigma: (N,) standard deviation, infinite where unknown.
-    """
-
-    value: np.ndarray
-    sigma: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    @property
-    def reliable(self) -> np.ndarray:
-        """(N,) bool, known with a relative standard deviation up to RELIABLE_DEPTH."""
-        with np.errstate(invalid='ignore'):
-            return self.sigma <= RELIABLE_DEPTH * self.value
-
-    def select(self, index) -> InverseDepth:
-        return InverseDepth(self.value[index], self.sigma[index])
-
-    @classmethod
-    def unknown(cls, count: int) -> InverseDepth:
-        return cls(np.full(count, np.nan), np.full(count, np.inf))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,9 +73,9 @@ class _Problem:
     def project(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the points in camera 1 times their inverse depth in camera 0 (3, n), its z (n,), the image (2, n)."""
         rotation, translation = pose[:3, :3], pose[:3, 3]
-        moved = rotation @ self.points.rays0 + translation[:, None] * self.depth.value
-        z = np.where(moved[2] > 0, moved[2], np.inf)
-        return moved, z, moved[:2] / z
+        point = rotation @ self.points.rays0 + translation[:, None] * self.depth.value
+        z = np.where(point[2] > 0, point[2], np.inf)
+        return point, z, point[:2] / z
 
     def whitening(self, pose: np.ndarray) -> np.ndarray:
         """Return (2, 2, n), from a difference of normalised points in image 1 to an error [px] with equal noise.
@@ -140,7 +105,7 @@ class _Problem:
         if not unknown.any():
             return self
         value = self.depth.value.copy()
-        value[unknown] = np.maximum(_depth_along_line(self.points, pose)[0][unknown], MIN_INVERSE_DEPTH)
+        value[unknown] = np.maximum(depth_along_line(self.points, pose)[0][unknown], MIN_INVERSE_DEPTH)
         return dataclasses.replace(self, depth=InverseDepth(value, self.depth.sigma))
 
     def errors(self, pose: np.ndarray, white: np.ndarray) -> np.ndarray:
@@ -155,13 +120,13 @@ class _Problem:
 
     def model(self, pose: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return errors (2, n), derivatives (6, 2, n) by the steps of `_retract`, and the same as expected."""
-        moved, z, (x, y) = self.project(pose)
-        turned = moved - pose[:3, 3, None] * self.depth.value
+        point, z, (x, y) = self.project(pose)
+        rotated = point - pose[:3, 3, None] * self.depth.value
         zero, near = np.zeros_like(x), self.depth.value
         by_point = np.array([[near, zero], [zero, near], [-x * near, -y * near]])  # x, y, z of the translation
-        a, b, c = turned
-        by_turn = np.array([[-x * b, -c - y * b], [c + x * a, y * a], [-b, a]])
-        slope = np.concatenate([by_point, by_turn]) / z  # (6, 2, n): the image by translation and rotation
+        a, b, c = rotated
+        by_rotation = np.array([[-x * b, -c - y * b], [c + x * a, y * a], [-b, a]])
+        slope = np.concatenate([by_point, by_rotation]) / z  # (6, 2, n): the image by translation and rotation
         jacobian = -np.einsum('ijn,pjn->pin', white, slope)
         return self.errors(pose, white), jacobian, jacobian
 
@@ -263,7 +228,7 @@ def _search(problem: _Problem, some: _Problem, config: PoseConfig, threshold: fl
 
 def _lengths(near: _Problem, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return lengths of the translation that some of the depths give."""
-    value, _, _ = _depth_along_line(near.points, geometry.transform(*direction))
+    value, _, _ = depth_along_line(near.points, geometry.transform(*direction))
     lengths = (value / near.depth.value)[value > 0]
     return np.quantile(lengths, LENGTH_QUANTILES) if len(lengths) else np.empty(0)
 
@@ -367,65 +332,3 @@ def _judged(pose, covariance, problem: _Problem, num_matches: int, config: PoseC
         scale,
         log10_false_alarms=false_alarms,
     )
-
-
-# --- depth from a known motion -----------------------------------------------------------------------------------
-
-
-def triangulate(matches: Matches, camera0: Camera, camera1: Camera, cam1_from_cam0: UncertainTransform, gate_px: float):
-    """Return the InverseDepth of keypoints0 from their places in image 1.
-
-    Unknown where the match is more than `gate_px` off its epipolar line, or behind a camera by more than its noise.
-
-    Args:
-        cam1_from_cam0: its covariance is that of the length of the translation, which all depths share.
-    """
-    depth = InverseDepth.unknown(len(matches))
-    points = models.usable_points(matches, camera0, camera1)
-    if not len(points):
-        return depth
-    value, along, across = _depth_along_line(points, cam1_from_cam0.matrix)
-    translation = cam1_from_cam0.translation
-    z = (cam1_from_cam0.rotation @ points.rays0)[2] + value * translation[2]
-    noise = matches.sigma_px[points.rows].astype(np.float64)
-    known = np.isfinite(noise) & (noise > 0)
-    noise[~known] = np.median(noise[known]) if known.any() else 1.0
-    with np.errstate(divide='ignore', invalid='ignore'):
-        error_px = across / z
-        sigma = noise * np.abs(z) / along
-        length = np.linalg.norm(translation)
-        direction = translation / length
-        relative = np.sqrt(max(direction @ cam1_from_cam0.covariance[:3, :3] @ direction, 0.0)) / length
-        sigma = np.hypot(sigma, relative * value)
-        good = (z > 0) & (error_px <= gate_px) & (value > -2 * sigma) & np.isfinite(sigma)
-    value = np.maximum(value, MIN_INVERSE_DEPTH)
-    depth.value[points.rows[good]] = value[good]
-    depth.sigma[points.rows[good]] = sigma[good]
-    return depth
-
-
-def _depth_along_line(points: Points, cam1_from_cam0: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the inverse depth (n,) at which each match is nearest, and the derivative and the error there (n,).
-
-    x1 ~ R x0 + rho t are two equations, linear in rho. Derivative and error are in pixels of image 1, times z in
-    camera 1 over z in camera 0.
-    """
-    rotation, translation = cam1_from_cam0[:3, :3], cam1_from_cam0[:3, 3]
-    turned = rotation @ points.rays0
-    along = np.einsum('ijn,jn->in', points.to_px1, translation[:2, None] - points.rays1[:2] * translation[2])
-    offset = np.einsum('ijn,jn->in', points.to_px1, points.rays1[:2] * turned[2] - turned[:2])
-    length = np.maximum(np.sqrt(np.sum(along**2, axis=0)), np.finfo(float).tiny)
-    direction = along / length
-    value = np.sum(direction * offset, axis=0) / length
-    return value, length, np.abs(direction[0] * offset[1] - direction[1] * offset[0])
-
-
-def carry_depth(depth: InverseDepth, camera0: Camera, keypoints0: np.ndarray, cam1_from_cam0: np.ndarray):
-    """Return the InverseDepth in camera 1 of points that have `depth` in camera 0."""
-    rays0 = geometry.homogeneous(geometry.undistort_points(camera0, keypoints0)).T
-    turned = (cam1_from_cam0[:3, :3] @ rays0)[2]
-    with np.errstate(divide='ignore', invalid='ignore'):
-        z = turned + depth.value * cam1_from_cam0[2, 3]  # z in camera 1 over z in camera 0
-        value, sigma = depth.value / z, depth.sigma * np.abs(turned) / z**2
-        good = (z > 0) & np.isfinite(value) & np.isfinite(sigma)
-    return InverseDepth(np.where(good, value, np.nan), np.where(good, sigma, np.inf))

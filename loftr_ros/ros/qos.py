@@ -46,8 +46,8 @@ def misfit(topic: str, offered: QoSProfile, wanted: QoSProfile) -> str:
     """Return what to do if a publisher's QoS is incompatible with a subscription; empty if it is compatible."""
     if _compatible(offered, wanted):
         return ''
-    alone = {name: [QoSProfile(depth=1, **{name: getattr(q, name)}) for q in (offered, wanted)] for name in REMEDIES}
-    return _remedy(topic, [name for name, profiles in alone.items() if not _compatible(*profiles)])
+    single = {name: [QoSProfile(depth=1, **{name: getattr(q, name)}) for q in (offered, wanted)] for name in REMEDIES}
+    return _remedy(topic, [name for name, profiles in single.items() if not _compatible(*profiles)])
 
 
 def _compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:
