@@ -200,7 +200,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path, help='folder with the data sets')
     parser.add_argument(
-        '--matchers', nargs='+', default=SHIPPED, metavar='NAME', help='names or NAME:WEIGHTS, beside SIFT and ORB'
+        '--matchers',
+        nargs='+',
+        default=SHIPPED,
+        metavar='NAME',
+        help='NAME, NAME:WEIGHTS or NAME+rotation',
     )
     parser.add_argument('--sets', nargs='+', choices=[*SETS, COST], help='only these, and only print them')
     parser.add_argument('--no-readme', action='store_true', help='leave the table in README.md as it is')

@@ -32,6 +32,9 @@ MAX_STEPS = 12
 SMALL_GAIN = 1e-5
 """The descent ends when a step reduces the loss by less: about a hundredth of a standard deviation of the result."""
 
+ROUGH_GAIN = 1e-2
+"""The same for the first pass, which only shows how large the errors are: about a third of a standard deviation."""
+
 SMALL_STEP = 1e-6
 """The descent also ends with a step shorter than this [rad]: 1e-3 px, far below any noise."""
 
@@ -75,12 +78,12 @@ def minimise(
         threshold_px: errors of inliers are smaller [px].
     """
     band = BAND * threshold_px
-    state = _descend(model, retract, state, weights, threshold_px, band)
+    state = _descend(model, retract, state, weights, threshold_px, band, ROUGH_GAIN)
     errors, _, expected = model(state)
     sigma = noise_px(errors, band)
     scale, band = min(threshold_px, SIGMAS_OF_LOSS * sigma), min(band, SIGMAS_OF_BAND * sigma)
     weights = _bound_leverage(expected, weights, _length(errors) <= band)
-    state = _descend(model, retract, state, weights, scale, band)
+    state = _descend(model, retract, state, weights, scale, band, SMALL_GAIN)
     errors, _, expected = model(state)
     return Estimate(state, *_covariance(errors, expected, weights, groups, scale, band))
 
@@ -96,7 +99,7 @@ def _length(errors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum('kn,kn->n', errors, errors))
 
 
-def _descend(model, retract, state, weights, scale, band):
+def _descend(model, retract, state, weights, scale, band, small_gain):
     damping = 1e-4
     errors, jacobian, _ = model(state)
     cost = _loss(errors, weights, scale, band)
@@ -116,7 +119,7 @@ def _descend(model, retract, state, weights, scale, band):
         if new_cost <= cost:
             gain, state, cost, damping = cost - new_cost, candidate, new_cost, damping / 10
             errors, jacobian, _ = there
-            if gain < SMALL_GAIN:
+            if gain < small_gain:
                 break
         else:
             damping *= 10

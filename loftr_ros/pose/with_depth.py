@@ -36,9 +36,6 @@ PREFERENCE = 1.25
 
 LENGTH_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
-ROUNDS = 2
-"""The whitening belongs to a motion: it is repeated with the result of the first round."""
-
 FREEDOM = 3
 """Number of matches with depth that determine a motion."""
 
@@ -108,19 +105,20 @@ class _Problem:
         value[unknown] = np.maximum(depth_along_line(self.points, pose)[0][unknown], MIN_INVERSE_DEPTH)
         return dataclasses.replace(self, depth=InverseDepth(value, self.depth.sigma))
 
-    def errors(self, pose: np.ndarray, white: np.ndarray) -> np.ndarray:
-        """Return (2, n) [px]; infinite behind camera 1."""
-        _, z, image = self.project(pose)
+    def errors(self, image: np.ndarray, z: np.ndarray, white: np.ndarray) -> np.ndarray:
+        """Return (2, n) [px] of projected points; infinite behind camera 1."""
         errors = np.einsum('ijn,jn->in', white, self.points.rays1[:2] - image)
         return np.where(np.isfinite(z), errors, np.inf)
 
     def squared_errors(self, pose: np.ndarray) -> np.ndarray:
         """Return the squares of the errors (n,) [px^2], whitened for the pose itself."""
-        return np.sum(self.errors(pose, self.whitening(pose)) ** 2, axis=0)
+        _, z, image = self.project(pose)
+        return np.sum(self.errors(image, z, self.whitening(pose)) ** 2, axis=0)
 
     def model(self, pose: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return errors (2, n), derivatives (6, 2, n) by the steps of `_retract`, and the same as expected."""
-        point, z, (x, y) = self.project(pose)
+        point, z, image = self.project(pose)
+        x, y = image
         rotated = point - pose[:3, 3, None] * self.depth.value
         zero, near = np.zeros_like(x), self.depth.value
         by_point = np.array([[near, zero], [zero, near], [-x * near, -y * near]])  # x, y, z of the translation
@@ -128,7 +126,7 @@ class _Problem:
         by_rotation = np.array([[-x * b, -c - y * b], [c + x * a, y * a], [-b, a]])
         slope = np.concatenate([by_point, by_rotation]) / z  # (6, 2, n): the image by translation and rotation
         jacobian = -np.einsum('ijn,pjn->pin', white, slope)
-        return self.errors(pose, white), jacobian, jacobian
+        return self.errors(image, z, white), jacobian, jacobian
 
 
 def estimate_pose_with_depth(
@@ -186,12 +184,20 @@ def _best(problem: _Problem, config: PoseConfig, threshold: float, guesses: Sequ
 
 
 def _refined(problem: _Problem, pose: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, _Problem]:
-    """Return the best pose near a pose, its covariance and the problem with the depths that belong to it."""
-    for _ in range(ROUNDS):
-        problem = problem.with_triangulated(pose)
-        model = functools.partial(problem.model, white=problem.whitening(pose))
-        points = problem.points
-        pose, covariance, _ = minimise(model, _retract, pose, points.weights, points.tiles, threshold)
+    """Return the best pose near a pose, its covariance and the problem with the depths that belong to it.
+
+    Whitening and unknown depths belong to a pose, so they are computed again after a first result from a part of the
+    points.
+    """
+    pose, _, _ = _refined_once(problem.spread(SEARCHED), pose, threshold)
+    return _refined_once(problem, pose, threshold)
+
+
+def _refined_once(problem: _Problem, pose: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, _Problem]:
+    problem = problem.with_triangulated(pose)
+    model = functools.partial(problem.model, white=problem.whitening(pose))
+    points = problem.points
+    pose, covariance, _ = minimise(model, _retract, pose, points.weights, points.tiles, threshold)
     return pose, covariance, problem
 
 
