@@ -27,7 +27,7 @@ SAMPLE_PIXELS = 200_000
 OUTSIDE = 0.02
 """The range changes if more than this share of the pixels is outside it ..."""
 PATIENCE = 10
-"""... in so many images in a row, so that a flash or a hand in front of the lens changes nothing ..."""
+"""... in this number of images in a row, so that a flash or a hand in front of the lens changes nothing ..."""
 BLIND = 0.5
 """... or if this share of the pixels of a single image is outside."""
 

@@ -1,9 +1,9 @@
 """Settings of the process that make networks on a CPU fast; for programs, never for a library import.
 
-Measured on two cores, 640x480: with another program running beside it, torch's OpenMP threads that wait by spinning
-made a pair take 17 s instead of 1 s. Threads that sleep at once pay for being woken, some hundred times a pair: 500
-turns (a microsecond or two) of waiting before make the small network 10 % faster alone, and 4 % slower where another
-program keeps one of the cores busy. glibc handing freed memory back to the kernel costs LoFTR 1.3 times its time.
+Measured on two cores, 640x480: OpenMP threads of torch wait by spinning. Beside another program, a pair then takes 17 s
+instead of 1 s. Threads that sleep immediately must be woken some hundred times a pair. With 500 turns of spinning first
+(one or two microseconds), the small network is 10 % faster alone, and 4 % slower beside a program that uses one of the
+cores. If glibc returns freed memory to the kernel, LoFTR takes 1.3 times as long.
 """
 
 from __future__ import annotations

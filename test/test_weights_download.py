@@ -210,7 +210,7 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(server, entry, tmp_path):
 @pytest.mark.parametrize('hashed', [True, False])
 def test_a_web_page_is_refused_at_once(server, entry, tmp_path, answer, hashed):
     server.answers = [answer]
-    with pytest.raises(DownloadError, match=r'web page.*by hand: https://example.org/page.*save it as .*mine.ckpt'):
+    with pytest.raises(DownloadError, match=r'web page.*manually: https://example.org/page.*save it as .*mine.ckpt'):
         get(entry if hashed else dataclasses.replace(entry, sha256=''))
     assert len(server.ranges) == 1 and 'mine.ckpt' not in files(tmp_path)
 
@@ -225,7 +225,7 @@ def test_a_pointer_instead_of_the_file_is_refused(server, entry, tmp_path):
 @pytest.mark.parametrize('code', [401, 403, 404])
 def test_a_refusal_is_not_retried_and_the_error_says_how_to_get_the_file(server, entry, code):
     server.answers = [status(code)]
-    with pytest.raises(DownloadError, match=f'answers {code}.*by hand: https://example.org/page'):
+    with pytest.raises(DownloadError, match=f'answers {code}.*manually: https://example.org/page'):
         get(entry)
     assert len(server.ranges) == 1
 
@@ -233,7 +233,7 @@ def test_a_refusal_is_not_retried_and_the_error_says_how_to_get_the_file(server,
 def test_no_connection_says_how_to_get_it_by_hand(server, entry):
     server.shutdown()
     server.server_close()
-    with pytest.raises(DownloadError, match=r'refused.*3 times.*https_proxy.*by hand'):
+    with pytest.raises(DownloadError, match=r'refused.*3 times.*https_proxy.*manually'):
         get(entry)
 
 

@@ -43,7 +43,7 @@ def assign(topics: Iterable[str], files: Iterable) -> dict[str, Path]:
     Args:
         topics: the cameras that lack a camera_info.
         files: calibration files, each a path or TOPIC=PATH. Plain paths must be as many as the topics that no
-            TOPIC=PATH names; several are told apart by the words in their names, or in the names of their folders.
+            TOPIC=PATH names; several are distinguished by the words in their names, or in the names of their folders.
 
     Raises:
         InputError: another number of files, or names that do not tell.
@@ -70,7 +70,7 @@ def assign(topics: Iterable[str], files: Iterable) -> dict[str, Path]:
         return assigned | {rest[0]: plain[0]}
     telling = _telling_words(rest)
     for path in plain:
-        # cam0/sensor.yaml is told by its folder.
+        # The folder distinguishes cam0/sensor.yaml from cam1/sensor.yaml.
         for name in (path.stem, path.absolute().parent.name):
             fitting = [topic for topic, words in telling.items() if words & _words(name)]
             if fitting:

@@ -16,7 +16,7 @@ IMAGE_TYPES = {'sensor_msgs/msg/Image': False, 'sensor_msgs/msg/CompressedImage'
 """Message types of images, and whether they are compressed."""
 
 SIDES = (('left', 'right'), ('infra1', 'infra2'), ('cam0', 'cam1'), ('image_0', 'image_1'))
-"""Words in the topics of a stereo pair, by which left and right are told apart."""
+"""Words in the topics of a stereo pair that distinguish left and right."""
 
 
 def read_frames(

@@ -1,6 +1,6 @@
 """Read rosbags without ROS: rosbag2 (sqlite3, MCAP; a folder or a bare file) and ROS 1 .bag.
 
-What can be read is read. A topic, a definition or a file that cannot is passed over with one warning.
+A topic, a definition or a file that cannot be read is skipped with one warning.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Bag:
             else:
                 by_topic.setdefault(channel.topic, []).append(channel)
         for topic, reason in self._refused.items():
-            logger.warning('%s: %s is passed over: %s', path, topic, reason)
+            logger.warning('%s: %s is skipped: %s', path, topic, reason)
         self._channels = by_topic
         self.topics = {name: self._topic(name, own, profiles.get(name)) for name, own in sorted(by_topic.items())}
 
@@ -222,7 +222,7 @@ def _metadata(folder: Path) -> dict:
         found = yaml.safe_load(path.read_text())['rosbag2_bagfile_information']
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        logger.warning('%s is passed over: %s', path, ' '.join(str(error).split()))
+        logger.warning('%s is skipped: %s', path, ' '.join(str(error).split()))
         return {}
 
 

@@ -20,7 +20,7 @@ from loftr_ros.image import scale_matrix, transform_points, turn_matrix, warp_im
 from loftr_ros.matchers.base import Features, Matcher
 
 SEARCH_SIZE_PX = 320
-"""Longer side of the reduced images: a match takes a fifth of the time of 640 px and finds a turn as surely."""
+"""Longer side of the reduced images: a match takes a fifth of the time of 640 px and finds turns as reliably."""
 
 ANGLES_DEG = (0, 90, 270, 180, 45, 315, 135, 225)
 """Quarter turns first, because their copies are smaller. The small Efficient LoFTR finds most matches up to a turn of
@@ -41,13 +41,13 @@ MIN_AGREEING = 40
 """Least agreeing matches of a copy: of wrong matches alone up to 30 agree."""
 
 UPRIGHT_DEG, UPRIGHT_ZOOM = 25.0, 1.6
-"""Turn and change of scale up to which agreeing matches are as many as the matcher can find."""
+"""Turn and change of scale up to which the matcher itself finds most matches."""
 
 GAIN = 1.5
-"""The warped image must have so many times the agreeing matches of image 1 as it is."""
+"""The warped image must have this many times the agreeing matches of the original image 1."""
 
 CLEAR = 120
-"""With so many agreeing matches a copy is taken, and those after it are not tried."""
+"""A copy with this many agreeing matches is used, and the remaining copies are not tried."""
 
 MAX_STRETCH = 4.0
 """Largest ratio of the two singular values of an affine map, and largest root of its change of area."""

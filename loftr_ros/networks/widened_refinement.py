@@ -20,7 +20,7 @@ from loftr_ros.networks.gcm import (
 )
 
 _BLOCK_PX = 4
-"""One match for each block of image 0 of so many pixels; it is a place of F_1 where that is larger."""
+"""Side of the blocks of image 0 that have one match each [px]; a place of F_1 where that is larger."""
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from loftr_ros.odometry.landmarks import Landmarks
 from loftr_ros.odometry.motion import MotionStatus
 
 CHI2_999 = {3: 16.27, 6: 22.46}
-"""99.9 % of the squares of normal errors of so many degrees of freedom are below."""
+"""99.9 % point of the chi-square distribution, by its degrees of freedom."""
 
 STATIC_PX = 1.0
 """Largest median motion of the points of a camera that has not moved [px]."""

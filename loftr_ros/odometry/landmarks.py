@@ -18,12 +18,12 @@ MAX_EDGE = 0.05
 ENOUGH_DEPTH = 0.3
 """If at most this share of the points lacks depth, none is interpolated."""
 NEIGHBOURHOOD_PX = 24.0
-"""Points up to this distance from a pixel tell its depth ..."""
+"""Points up to this distance from a pixel are used to interpolate its depth ..."""
 CELL_PX = 8
 MIN_NEIGHBOURS = 5
-"""... if there are so many of them."""
+"""... if there are at least this number of them."""
 INTERPOLATION_FACTOR = 2.0
-"""By this the deviations that the neighbours show are too small, measured on rendered rooms."""
+"""The scatter of the neighbours underestimates the deviation by this factor, measured on rendered rooms."""
 
 NEIGHBOURS = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
 
@@ -36,7 +36,7 @@ class Landmarks(Protocol):
         ...
 
     def filled(self, keypoints: np.ndarray) -> InverseDepth:
-        """Return the same, and where it is unknown what the points around a pixel tell."""
+        """Return the same; where it is unknown, interpolate it between the points around a pixel."""
         ...
 
 
@@ -160,12 +160,12 @@ class PointDepths:
         spread = np.sqrt(np.maximum(mvv - np.einsum('ni,ni->n', plane, right), 0) / one)
         count = np.count_nonzero(near, axis=1)
         known = (count >= MIN_NEIGHBOURS) & (plane[:, 0] > 0) & (spread <= MAX_EDGE * plane[:, 0])
-        # The errors of neighbours go together, so that many are not better than one.
+        # The errors of neighbours are correlated, so the mean of many is not better than one.
         deviation = INTERPOLATION_FACTOR * np.hypot(spread, np.sqrt(np.abs(inverse[:, 0, 0])))
         return InverseDepth(np.where(known, plane[:, 0], np.nan), np.where(known, deviation, np.inf))
 
     def _best_of_cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and columns of the best point of each cell of CELL_PX: more neighbours tell no more."""
+        """Return rows and columns of the best point of each cell of CELL_PX: more neighbours add no information."""
         rows, columns = np.nonzero(np.isfinite(self._value))
         cells = rows // CELL_PX * self._value.shape[1] + columns // CELL_PX
         order = np.lexsort((self._sigma[rows, columns], cells))

@@ -225,9 +225,9 @@ def _with_evidence(fit: Fit, points: Points, freedom: int, agrees) -> Fit:
 def _cheirality_sigmas(fit: Fit, points: Points) -> float:
     """Return by how many standard deviations the inliers lie in front of the cameras, not behind.
 
-    Each votes with its parallax in standard deviations, of which one alone has little to say; what an error of the
-    rotation does to all of them together counts as well: it decides where all are small and alike. Or only those vote
-    that are significant each by itself, which are few where most points are far.
+    Each inlier votes with its parallax in standard deviations. The variance of the sum includes the error of the
+    rotation, which changes all votes alike and dominates where all parallaxes are small. A second count uses only the
+    inliers that are significant by themselves: these are few where most points are far. The larger result is returned.
     """
     if not np.all(np.isfinite(fit.covariance)):
         return 0.0
@@ -250,6 +250,6 @@ def _cheirality_sigmas(fit: Fit, points: Points) -> float:
     clear = votes[np.abs(votes) > CLIP_SIGMAS]
     if not len(clear):
         return float(by_sum)
-    # One error of the rotation moves all of them: as many as they are, they are no surer than one.
+    # An error of the rotation changes all votes alike, so together they are not more certain than a single one.
     by_clear = np.clip(np.sign(clear).sum() / np.sqrt(len(clear)), *np.median(np.abs(clear)) * np.array([-1, 1]))
     return float(max(by_sum, by_clear, key=abs))

@@ -64,7 +64,7 @@ def _by_poselib(points: Points, config: PoseConfig):
     camera = {'model': 'SIMPLE_PINHOLE', 'width': 0, 'height': 0, 'params': [focal, 0.0, 0.0]}
     pixels = points.pixels(focal)
     pose, info = poselib.estimate_relative_pose(*pixels, camera, camera, options, {})
-    # Without a model PoseLib returns the identity; only the number of inliers tells.
+    # Without a model PoseLib returns the identity; only the number of inliers shows it.
     length = np.linalg.norm(pose.t)
     if info['num_inliers'] < MIN_MODEL_INLIERS or not np.all(np.isfinite(pose.Rt)) or not length > 0:
         return None

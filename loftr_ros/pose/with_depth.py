@@ -32,8 +32,8 @@ TRACKED_SHARE = 0.5
 """If this share of the matches supports what a guess leads to, no other motion is searched."""
 
 NEAR_THRESHOLDS = 5.0
-"""A guess is used if that share of the matches agrees with it up to so many thresholds. Least squares from a guess that
-is far off end between two motions: on rendered drives 65 mm from the true one, with 70 % of the matches as inliers."""
+"""A guess is used if TRACKED_SHARE of the matches agree with it within this number of thresholds. From a worse guess,
+least squares can end at a wrong motion: on rendered drives 65 mm off, with 70 % of the matches as inliers."""
 
 PREFERENCE = 1.25
 """Another motion must have this many times the support; on a floor of tiles a wrong one had up to 1.2 times."""
@@ -155,7 +155,7 @@ def estimate_pose_with_depth(
         depth: of keypoints0, N. At least `config.min_inliers` must be reliable.
         scale: where the depths come from.
         guesses: (4, 4) motions that are expected, for example from the last velocity. What they lead to is preferred to
-            another motion that hardly more matches support: tiles and other repeated patterns match one period off.
+            another motion with only slightly more support: tiles and other repeated patterns match one period off.
     """
     points = models.usable_points(matches, camera0, camera1)
     problem = _problem(points, depth, matches.sigma_px)

@@ -19,7 +19,7 @@ NEAR_M = 0.02
 """Near plane: parts of faces with a smaller z are not drawn [m]."""
 
 SHARPNESS = 0.75
-"""Share of a pixel's footprint that is averaged; at 1 the bilinear samples of mip levels look out of focus."""
+"""Share of a pixel's footprint that is averaged; at 1 the bilinear samples of mip levels look blurred."""
 
 LONGEST_ROW = 4096  # cv2.remap does not support images of 32768 columns or more
 

@@ -1,7 +1,7 @@
 """The common part of the launch files: arguments that become parameters, remappings and the log level of the node.
 
-An included launch file sees all arguments of the one that includes it. Therefore what other launch files may have under
-the same name with another meaning (device, matcher, image_transport) has a name of its own here.
+An included launch file sees all arguments of the one that includes it. Names that other launch files may use with
+another meaning (device, matcher, image_transport) are therefore avoided here.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ STEREO_TOPICS = (
 )
 COMMON = (
     Argument('namespace', '', 'namespace of the node'),
-    Argument('config_file', '', 'parameter file; an argument that is given goes before what it says'),
+    Argument('config_file', '', 'parameter file; arguments that are given override it'),
     Argument('matcher_name', '', f'matcher.name; {AS_FILE}', 'matcher.name'),
     Argument('matcher_device', '', f'matcher.device (auto, cpu, cuda, cuda:N); {AS_FILE}', 'matcher.device'),
     Argument(

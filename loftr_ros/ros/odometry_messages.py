@@ -147,7 +147,7 @@ MAX_FLOAT_ID = 2**24
 
 
 def features_to_msg(motion: Motion, header: Header) -> PointCloud:
-    """Return the tracks as the features that the estimator of VINS-Fusion takes instead of its own front end.
+    """Return the tracks as the features that the estimator of VINS-Fusion can use instead of its own front end.
 
     Points are rays (x/z, y/z, 1); channels are number, camera, pixel and velocity of the ray, 0 where the point is new.
     There are nine: with more than five the estimator also reads the seventh to ninth, a true position, here 0.

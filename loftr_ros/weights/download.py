@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 class DownloadError(LoftrRosError):
-    """A file could not be downloaded; the message says how to get it by hand."""
+    """A file could not be downloaded; the message says how to get it manually."""
 
 
 def download(
@@ -146,7 +146,7 @@ class _ResumingDownloader:
             failures = 1 if self._size() > before else failures + 1
             if failures >= self.attempts:
                 raise DownloadError(
-                    f'{url}: {reason}, {failures} times in a row; what came ({self._size()} bytes) is kept, the same '
+                    f'{url}: {reason}, {failures} times in a row; the {self._size()} bytes received are kept, the same '
                     f'command continues. Check the network and the proxy (https_proxy), or: {self.by_hand}'
                 )
             time.sleep(self.pause_s * 2 ** (failures - 1))

@@ -62,7 +62,7 @@ def refuse_what_is_no_weights(path: Path) -> bytes:
     with open(path, 'rb') as stream:
         head = stream.read(512)
     if not head:
-        raise InputError(f'{path} is empty; a download was cut off: delete it and get it again')
+        raise InputError(f'{path} is empty: a download was interrupted; delete the file and download it again')
     if looks_like_html(head):
         raise InputError(
             f'{path} is a web page, not weights: a login, a virus warning or a viewer was saved instead; open the page '

@@ -114,7 +114,7 @@ def how_to_get(checkpoint: Checkpoint, path: Path) -> str:
     if not checkpoint.url:
         return f'no program can download them: {by_hand}'
     flag = ' --accept-license' if checkpoint.non_commercial else ''
-    return f'run `loftr_ros weights get {checkpoint.name}{flag}`, or by hand: {by_hand}'
+    return f'run `loftr_ros weights get {checkpoint.name}{flag}`, or manually: {by_hand}'
 
 
 def _entry_of_file(path: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ TIMEOUT_S = 30
 
 
 def load_cv_bridge():
-    """Return the installed cv_bridge, or raise an exception that tells what is wrong with it."""
+    """Return the installed cv_bridge, or raise an exception that says what is wrong with it."""
     import numpy as np
 
     module = importlib.import_module('cv_bridge')
