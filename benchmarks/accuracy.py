@@ -37,7 +37,7 @@ from loftr_ros.evaluation.compared import BASELINES, RATIO, create_compared
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.image_files import read_colour
 from loftr_ros.matchers import match_images
-from loftr_ros.matchers.opencv_keypoints import NUM_KEYPOINTS
+from loftr_ros.matchers.nearest_neighbours import NUM_KEYPOINTS
 from loftr_ros.runtime import prepare_process
 
 SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot']

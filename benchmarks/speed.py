@@ -25,7 +25,7 @@ from loftr_ros.datasets import open_sequence
 from loftr_ros.evaluation.compared import RATIO, create_compared
 from loftr_ros.image import scale_matrix
 from loftr_ros.matchers import Matcher, match_images
-from loftr_ros.matchers.opencv_keypoints import NUM_KEYPOINTS
+from loftr_ros.matchers.nearest_neighbours import NUM_KEYPOINTS
 from loftr_ros.pose import estimate_relative_pose
 from loftr_ros.runtime import prepare_process
 

@@ -46,10 +46,15 @@ class GcmConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KeypointConfig(Checked):
-    """Keypoints of the matchers `superglue` and `superpoint_nn`."""
+    """Keypoints of the matchers `superglue`, `superpoint_nn`, `nearest_neighbours`, `sift`, `orb` and `akaze`."""
 
+    detector: str = setting(
+        'superpoint',
+        'detector of nearest_neighbours and superglue: superpoint, sift, orb, akaze, or one that another package '
+        'registers in the entry-point group loftr_ros.matchers.detectors',
+    )
     max_keypoints: int = setting(
-        0, 'keep at most this number of keypoints, the best; 0: 2048 for superpoint_nn, 1024 for superglue', minimum=0
+        0, 'keep at most this number of keypoints, the best; 0: 1024 for superglue, 2048 for the others', minimum=0
     )
     threshold: float = setting(0.001, 'keypoints with a lower score are dropped', minimum=0, maximum=1)
     nms_radius_px: int = setting(
@@ -87,8 +92,8 @@ class MatcherConfig(Checked):
 
     name: str = setting(
         'default',
-        'default, efficient_loftr, loftr, superpoint_nn, superglue, gcm, sift, orb, akaze, or a matcher that another '
-        'package registers',
+        'default, efficient_loftr, loftr, superpoint_nn, superglue, gcm, sift, orb, akaze, nearest_neighbours, or a '
+        'matcher that another package registers',
     )
     weights: str = setting(
         '', 'name of `loftr_ros weights list`, a path, or NAME=path of your own file; empty: the default of the matcher'

@@ -138,7 +138,7 @@ def test_superglue_uses_the_superpoint_that_a_setting_names(weights, tmp_path):
 
 def test_a_superpoint_with_other_descriptors_is_refused(weights, tmp_path):
     other = save_tiny('superpoint', tmp_path, descriptor=16)
-    with pytest.raises(ConfigError, match=r'length 32.* have 16; set matcher\.superglue\.detector'):
+    with pytest.raises(ConfigError, match=r'length 32.* have length 16; set matcher\.superglue\.detector'):
         make('superglue', weights, superglue=SuperGlueConfig(detector=other))
 
 

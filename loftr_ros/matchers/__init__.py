@@ -12,11 +12,20 @@ from importlib.metadata import entry_points
 
 from loftr_ros.config import MatcherConfig
 from loftr_ros.errors import ConfigError, did_you_mean
-from loftr_ros.matchers.base import MEMBERS, Features, Matcher, match_images
+from loftr_ros.matchers.base import MEMBERS, DetectedKeypoints, Detector, Features, Matcher, match_images
 from loftr_ros.matchers.rotation import RotationSearchMatcher
 from loftr_ros.matchers.subpixel import SubpixelMatcher
 
-__all__ = ['MATCHERS', 'Features', 'Matcher', 'create_matcher', 'match_images', 'matcher_names']
+__all__ = [
+    'MATCHERS',
+    'DetectedKeypoints',
+    'Detector',
+    'Features',
+    'Matcher',
+    'create_matcher',
+    'match_images',
+    'matcher_names',
+]
 
 MATCHERS = {
     # The small Efficient LoFTR that is shipped, with the first weights of the table.
@@ -24,13 +33,14 @@ MATCHERS = {
     'gcm': 'loftr_ros.matchers.gcm:GcmMatcher',
     'loftr': 'loftr_ros.matchers.detector_free:LoftrMatcher',
     'efficient_loftr': 'loftr_ros.matchers.detector_free:EfficientLoftrMatcher',
-    'sift': 'loftr_ros.matchers.opencv_keypoints:SiftMatcher',
-    'orb': 'loftr_ros.matchers.opencv_keypoints:OrbMatcher',
-    'akaze': 'loftr_ros.matchers.opencv_keypoints:AkazeMatcher',
+    'sift': 'loftr_ros.matchers.nearest_neighbours:sift',
+    'orb': 'loftr_ros.matchers.nearest_neighbours:orb',
+    'akaze': 'loftr_ros.matchers.nearest_neighbours:akaze',
+    'nearest_neighbours': 'loftr_ros.matchers.nearest_neighbours:RatioMatcher',
     'superglue': 'loftr_ros.matchers.superglue:SuperGlueMatcher',
     'superpoint_nn': 'loftr_ros.matchers.superpoint:NearestNeighbourMatcher',
 }
-"""Name -> 'module:class'; the class takes a MatcherConfig."""
+"""Name -> 'module:attribute', which is called with a MatcherConfig."""
 
 ENTRY_POINT_GROUP = 'loftr_ros.matchers'
 

@@ -1,14 +1,15 @@
-"""The protocol of every matcher."""
+"""The protocols of matchers and of keypoint detectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from loftr_ros.datatypes import Matches
+from loftr_ros.image import PreparedImage
 
 Features = Any
 """What a matcher computes from one image. Only this matcher uses its content."""
@@ -55,6 +56,45 @@ class Matcher(Protocol):
 
 MEMBERS = ('name', 'notes', 'extract', 'match', 'keep_points', 'point_ids_at')
 """Members of every matcher."""
+
+
+class DetectedKeypoints(NamedTuple):
+    """N keypoints of a prepared image."""
+
+    points: np.ndarray  # (N, 2) x, y [px]; the centre of the top-left pixel is (0, 0)
+    scores: np.ndarray  # (N,), higher is better
+    descriptors: np.ndarray  # (N, D) float32, or uint8 of bits
+
+
+class Detector(Protocol):
+    """Finds and describes keypoints. A derived class inherits the defaults."""
+
+    name: str
+    descriptor_length: int
+    """Number of values of a descriptor, or of bytes if it is binary."""
+
+    is_binary: bool = False
+    """Whether descriptors are bits, compared by the Hamming distance; otherwise by the Euclidean distance."""
+
+    rotation_invariant: bool = False
+    """Whether the descriptor of a point stays the same when the image is turned."""
+
+    side_multiple: int = 1
+    """Both sides of prepared images are padded to a multiple of this [px]."""
+
+    log10_dependence: float = 0.0
+    """See `Matches.log10_dependence`, for matches of nearest descriptors."""
+
+    def detect(self, image: PreparedImage) -> DetectedKeypoints:
+        """Return the keypoints of one image; none in its padding."""
+        ...
+
+
+DETECTOR_MEMBERS = (
+    *('name', 'descriptor_length', 'is_binary', 'rotation_invariant', 'side_multiple', 'log10_dependence'),
+    'detect',
+)
+"""Members of every detector."""
 
 
 def match_images(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> Matches:

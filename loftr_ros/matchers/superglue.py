@@ -1,4 +1,4 @@
-"""The matcher `superglue`: SuperPoint's keypoints, matched by SuperGlue (arXiv 1911.11763)."""
+"""The matcher `superglue`: keypoints of SuperPoint or another detector, matched by SuperGlue (arXiv 1911.11763)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from loftr_ros.weights.convert import load_network
 
 
 class SuperGlueMatcher(LearnedKeypointMatcher):
-    """SuperPoint for each image; the graph network and the optimal transport of SuperGlue for each pair."""
+    """The detector for each image; the graph network and the optimal transport of SuperGlue for each pair."""
 
     max_keypoints = 1024
 
     def __init__(self, config: MatcherConfig):
         network, entry = load_network('superglue', config.weights, config.accept_license)
         detector = config.superglue.detector or entry.detector
-        if not detector:
+        if not detector and config.keypoints.detector == 'superpoint':
             raise ConfigError(
                 f'{entry.name} does not say which SuperPoint it belongs to; set matcher.superglue.detector to its '
                 'weights'
             )
         super().__init__(config, 'superglue', detector)
-        if network.descriptor_channels != self.detector.descriptor_length:
+        if self.detector.is_binary or network.descriptor_channels != self.detector.descriptor_length:
+            kind = 'binary ones' if self.detector.is_binary else f'length {self.detector.descriptor_length}'
+            remedy = f'set matcher.superglue.detector to the SuperPoint of its training ({entry.detector or "unknown"})'
+            if config.keypoints.detector != 'superpoint':
+                remedy = 'set matcher.keypoints.detector to superpoint, or matcher.name to nearest_neighbours'
             raise ConfigError(
-                f'{entry.name} needs descriptors of length {network.descriptor_channels}, those of {detector} have '
-                f'{self.detector.descriptor_length}; set matcher.superglue.detector to the SuperPoint of its training'
+                f'{entry.name} needs descriptors of length {network.descriptor_channels}, those of '
+                f'{self.detector.name} have {kind}; {remedy}'
             )
         network.sinkhorn_iterations = config.superglue.sinkhorn_iterations or network.sinkhorn_iterations
         self.network = self.inference.prepare(network, self._assignment_of_pair)
@@ -52,7 +56,7 @@ class SuperGlueMatcher(LearnedKeypointMatcher):
         """Return the probabilities of all pairs of keypoints of a fixed pair, for the test of half precision."""
         images = overlapping_pair(self.detector.side_multiple)
         sizes = ((image.height, image.width) for image in images)
-        keypoints = [self.detector.detect(image) for image in images]
+        keypoints = [self.detect(image) for image in images]
         if not all(found.points.shape[1] for found in keypoints):
             return [next(network.parameters()).flatten()]
         return [network.log_assignment(*keypoints, *sizes).exp()]

@@ -1,8 +1,7 @@
-"""SuperPoint as a detector, and the matcher `superpoint_nn`: matching of its keypoints by mutual nearest neighbours."""
+"""The base class of networks that match keypoints, and `superpoint_nn`: mutual nearest neighbours of SuperPoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,14 +9,13 @@ import torch
 from torch import Tensor
 
 from loftr_ros.config import KeypointConfig, MatcherConfig
-from loftr_ros.image import PreparedImage
+from loftr_ros.errors import ConfigError
+from loftr_ros.matchers.base import DetectedKeypoints
+from loftr_ros.matchers.detectors import create_detector
 from loftr_ros.matchers.image_features import ImageFeatures, PreparedMatches
-from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor, Inference, overlapping_pair
-from loftr_ros.networks import part_classes
-from loftr_ros.networks.base import dtype_of
+from loftr_ros.matchers.inference import ExtractingMatcher, ImageExtractor, Inference
+from loftr_ros.matchers.superpoint_detector import LOG10_DEPENDENCE, SuperPointDetector
 from loftr_ros.networks.keypoints import Keypoints
-from loftr_ros.networks.superpoint import SuperPoint
-from loftr_ros.weights.convert import load_network
 
 TEMPERATURE = 0.05
 """Temperature of the dual soft-max over cosines that gives the confidence; 0.07 in training (training/superpoint.py).
@@ -33,66 +31,32 @@ class KeypointPairs(NamedTuple):
     confidence: Tensor  # (N,) float32 in [0, 1]
 
 
-class SuperPointDetector:
-    """Keypoints, scores and descriptors of prepared images (networks/superpoint.py).
+class LearnedKeypointMatcher(ExtractingMatcher):
+    """Base class of networks that match keypoints. `point_id0` and `point_id1` are numbers of keypoints.
 
     Args:
-        weights: as matcher.weights, of a SuperPoint.
-        inference: device, number format and engine.
-        max_keypoints: of an image, if the configuration does not give it.
+        detector_weights: of SuperPoint.
     """
-
-    def __init__(self, weights: str, config: MatcherConfig, inference: Inference, max_keypoints: int):
-        self.settings, self.inference = config.keypoints, inference
-        self.max_keypoints = config.keypoints.max_keypoints or max_keypoints
-        network, checkpoint = load_network('superpoint', weights, config.accept_license)
-        self.weights = checkpoint.name
-        self.side_multiple = network.side_multiple
-        self.descriptor_length = network.descriptor_channels
-        self.network = inference.prepare(network, self._features_of_pair)
-        self._extract = inference.extractor(self.network, part_classes('superpoint')['extract'])
-
-    @torch.inference_mode()
-    def detect(self, image: PreparedImage) -> Keypoints:
-        """Return the keypoints of one image, without padding."""
-        features = self._extract(*self.inference.inputs(image, dtype_of(self.network)))
-        found = self.network.detect(
-            features,
-            threshold=self.settings.threshold,
-            budget=self.max_keypoints,
-            nms_radius=self.settings.nms_radius_px,
-            border=self.settings.border_px,
-            subpixel=self.settings.subpixel,
-            size=(image.height, image.width),
-        )
-        count = int(found.valid.sum())
-        return Keypoints(found.points[:, :count], found.scores[:, :count], found.descriptors[:, :count])
-
-    @torch.inference_mode()
-    def _features_of_pair(self, network: SuperPoint) -> Iterable[Tensor]:
-        """Return the descriptor maps of a fixed pair of images, for the test of half precision."""
-        pair = overlapping_pair(network.side_multiple)
-        features = [network.extract(*self.inference.inputs(image, dtype_of(network))) for image in pair]
-        return [features.descriptors for features in features]
-
-
-class LearnedKeypointMatcher(ExtractingMatcher):
-    """Base class of matchers with SuperPoint's keypoints. `point_id0` and `point_id1` are numbers of keypoints."""
 
     max_keypoints: int
     """Default of `keypoints.max_keypoints`."""
 
-    # Learned descriptors make wrong matches agree with each other. Measured: with 0, seven (superpoint_nn) and six
-    # (superglue) of 300 pairs of different places get a pose; with 18 one each, and no correct pose is lost.
-    log10_dependence = 18.0
+    log10_dependence = LOG10_DEPENDENCE
 
     def __init__(self, config: MatcherConfig, name: str, detector_weights: str):
         self.config = config
         self.notes = {}
         self.inference = Inference(name, config, self.notes)
-        self.detector = SuperPointDetector(detector_weights, config, self.inference, self.max_keypoints)
-        self.name = f'{name}:{self.detector.weights}'
-        self.images = ImageExtractor(self.name, config, self.notes, self.detector.side_multiple, self.detector.detect)
+        detector = config.keypoints.detector
+        if detector == 'superpoint':
+            self.detector = SuperPointDetector(detector_weights, config, self.inference, self.max_keypoints)
+            detector = self.detector.weights
+            self.detect = self.detector.detect_tensors
+        else:
+            self.detector = create_detector(detector, config, self.max_keypoints)
+            self.detect = lambda image: as_tensors(self.detector.detect(image), self.inference.device)
+        self.name = f'{name}:{detector}'
+        self.images = ImageExtractor(self.name, config, self.notes, self.detector.side_multiple, self.detect)
 
     @torch.inference_mode()
     def _match(self, features0: ImageFeatures, features1: ImageFeatures) -> PreparedMatches:
@@ -110,12 +74,23 @@ class LearnedKeypointMatcher(ExtractingMatcher):
         raise NotImplementedError
 
 
+def as_tensors(found: DetectedKeypoints, device: torch.device) -> Keypoints:
+    """Return the keypoints of a detector as tensors, with descriptors of length 1, as SuperPoint has them."""
+    points, scores, descriptors = (torch.as_tensor(array, dtype=torch.float32, device=device)[None] for array in found)
+    return Keypoints(points, scores, torch.nn.functional.normalize(descriptors, dim=2))
+
+
 class NearestNeighbourMatcher(LearnedKeypointMatcher):
     """Matches keypoints whose descriptors are mutual nearest neighbours."""
 
     max_keypoints = 2048
 
     def __init__(self, config: MatcherConfig):
+        if config.keypoints.detector != 'superpoint':
+            raise ConfigError(
+                f'matcher.keypoints.detector is {config.keypoints.detector!r} but matcher.name is superpoint_nn; set '
+                'matcher.name to nearest_neighbours'
+            )
         super().__init__(config, 'superpoint_nn', config.weights)
         self.inference.warm_up(self)
 
