@@ -155,12 +155,14 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         forward = parse_pose('forward')
         error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_from_msg(last)
         assert rotation_angle(error[:3, :3]) < np.radians(0.3)
-        paths, clouds = robot.heard['path'], robot.heard['points']
-        robot.wait(lambda: paths and len(paths[-1].poses) == 7, 'the path: the frames with a pose')
-        robot.wait(lambda: clouds and clouds[-1].header == paths[-1].header, 'the points of the last frame')
-        path, cloud = paths[-1], clouds[-1]
+        topics = [robot.heard[name] for name in ('path', 'points', 'features', 'tracks')]
+        robot.wait(
+            lambda: all(heard and heard[-1].header.stamp == last.header.stamp for heard in topics),
+            'the last frame on every topic',
+        )
+        path, cloud, features, tracks = (heard[-1] for heard in topics)
+        assert len(path.poses) == 7, 'the frames with a pose'
         assert path.header.frame_id == cloud.header.frame_id == 'odom'
-        features, tracks = robot.heard['features'][-1], robot.heard['tracks'][-1]
         assert features.header == tracks.header
         check_features(features, tracks)
         points = np.frombuffer(cloud.data, [('x', 'f4'), ('y', 'f4'), ('z', 'f4'), ('rgb', 'u4')])
