@@ -40,7 +40,7 @@ from loftr_ros.matchers import match_images
 from loftr_ros.matchers.nearest_neighbours import NUM_KEYPOINTS
 from loftr_ros.runtime import prepare_process
 
-SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot']
+SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot', 'superpoint_nn', 'superglue']
 COST = 'cost'
 COST_REPEATS = 10
 README = Path(__file__).parents[1] / 'README.md'

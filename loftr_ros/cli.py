@@ -15,6 +15,7 @@ COMMANDS = {
     'play': ('loftr_ros.commands.play', 'publish a folder of images, a data set or a rosbag as a camera driver does'),
     'demo': ('loftr_ros.commands.demo', 'run driver and node over DDS on a sequence and compare with ground truth'),
     'evaluate': ('loftr_ros.commands.evaluate', 'compare matchers with SIFT and ORB on a sequence with true poses'),
+    'compare': ('loftr_ros.commands.compare', 'compare odometry runs on the same source'),
     'doctor': ('loftr_ros.commands.doctor', 'list what is installed, what is missing and how to install it'),
     'weights': ('loftr_ros.commands.weights', 'list, download, check and convert the weights of the networks'),
     'export': ('loftr_ros.commands.export', 'write a network as ONNX files for other engines'),
