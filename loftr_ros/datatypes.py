@@ -210,8 +210,8 @@ class RelativePose:
         inliers: (N,) bool, which matches agree.
         median_parallax_deg: median angle between the two rays of an inlier, rotation removed.
         epipolar_rmse_px: root mean square Sampson error of the inliers [px of image 1].
-        log10_false_alarms: log10 of the expected number of motions that wrong matches alone would support as well; the
-            lower, the surer. NaN where it was not computed.
+        log10_false_alarms: log10 of the expected number of motions that wrong matches alone would support as well. A
+            lower value is more reliable. NaN where it was not computed.
         other_cam1_from_cam0: with the status AMBIGUOUS the second motion (4, 4) that explains the matches as well;
             `covariance` spans both.
     """

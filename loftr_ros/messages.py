@@ -158,7 +158,7 @@ def _distortion(info) -> tuple[np.ndarray, CameraModel]:
 MAX_FOCAL_RATIO = 1.02
 """The two P of a rectified pair have one focal length; beyond this they are not of one pair."""
 MAX_OFF_AXIS = 0.05
-"""Share of the baseline that may lie off the axis of a rectified pair: KITTI's P have a millimetre or two there."""
+"""Share of the baseline that may be off the axis of a rectified pair: KITTI's P have a millimetre or two there."""
 
 
 def extrinsics_from_infos(left_info, right_info, *, rectified: bool) -> tuple[np.ndarray | None, str]:
@@ -167,7 +167,7 @@ def extrinsics_from_infos(left_info, right_info, *, rectified: bool) -> tuple[np
     Rectified cameras differ by the translation in both P. Raw ones are turned by the R of each camera_info besides.
 
     P = K' [1 | t] has the way t from a common origin to each camera, which is the left camera for most drivers but not
-    for all (KITTI's colour cameras, rigs with more than two). The pair may lie side by side or one above the other.
+    for all (KITTI's colour cameras, rigs with more than two). The pair may be side by side or one above the other.
     """
     offsets, focals = [], []
     for name, info in (('left', left_info), ('right', right_info)):

@@ -44,7 +44,7 @@ def see(random, count, rotation, translation, cameras=(CAMERA, CAMERA), depth=(1
 def scene(
     seed, rotation=TURN, translation=SIDEWAYS, count=300, noise_px=0.5, wrong=0.0, cameras=(CAMERA, CAMERA), **options
 ):
-    """Return matches with normal noise in both images; of the wrong ones half lie anywhere, half within 15 px."""
+    """Return matches with normal noise in both images; of the wrong ones half are anywhere, half within 15 px."""
     random = np.random.default_rng(seed)
     pixels0, pixels1 = see(random, count, rotation, translation, cameras, **options)
     pixels0 = pixels0 + random.normal(size=pixels0.shape) * noise_px

@@ -44,7 +44,7 @@ def test_colmap_cameras_and_poses_come_in_our_conventions(tmp_path, line, focals
     sequence = open_sequence(tmp_path)
     assert [int(sequence.frames(i)[0].image[0, 0]) for i in (0, 1)] == [1, 0]  # 9 before 10
     camera = sequence.camera0
-    # The middle of 32x24 lies at (16, 12) from the corner, at (15.5, 11.5) from the first pixel's centre.
+    # The middle of 32x24 is at (16, 12) from the corner, at (15.5, 11.5) from the first pixel's centre.
     assert camera.matrix.tolist() == [[focals[0], 0, 15.5], [0, focals[1], 11.5], [0, 0, 1]]
     assert (tuple(camera.distortion), camera.model) == (distortion, model)
     cam_from_world = transform([[0, -1, 0], [1, 0, 0], [0, 0, 1]], (1, 2, 3))

@@ -207,7 +207,7 @@ def test_a_callback_may_feed_the_synchronizer_again(create):
 
 @ALL
 def test_a_looping_bag_gives_sets_again_at_once(create):
-    """The last messages of the first topic find no partner, fill its queue, and lie in the future of the next loop."""
+    """The last messages of the first topic find no partner, fill its queue, and are in the future of the next loop."""
     inputs = Inputs(2)
     create(inputs, 5).registerCallback(inputs.take)
     for _loop in range(3):

@@ -26,7 +26,7 @@ def test_kitti_odometry_stereo_with_labels(tmp_path):
     sequence = open_sequence(tmp_path)
     assert sequence.camera0.matrix[0].tolist() == [70.0, 0.0, 15.5]
     assert np.allclose(sequence.cam1_from_cam0[:3, 3], (-0.5, 0, 0))  # (-28 - 7) / 70
-    # Camera 2 lies 0.1 m left of camera 0, whose poses the file gives.
+    # Camera 2 is 0.1 m left of camera 0, whose poses the file gives.
     assert np.allclose(sequence.world_from_cam0[1][:3, 3], (-0.1, 0, 2))
     assert np.diff(sequence.stamps_ns).tolist() == [103_000_000]
 

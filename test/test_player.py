@@ -90,7 +90,7 @@ def test_a_bag_with_old_type_names_is_played_with_the_camera_info_that_it_lacks(
     compressed_topic = next(topic for topic, name in types.items() if name.endswith('/CompressedImage'))
     info_topic = image_topic.rpartition('/')[0] + '/camera_info'
     camera_to_yaml(Camera([[500, 0, 320], [0, 500, 240], [0, 0, 1]], 640, 480), tmp_path / 'camera.yaml')
-    # Its messages lie days apart, hence the speed.
+    # Its messages are days apart, hence the speed.
     listener = Listener(tmp_path, {image_topic: Image, compressed_topic: CompressedImage, info_topic: CameraInfo})
     heard = listener.hear(BAG, '--camera-info', tmp_path / 'camera.yaml', '--rate', '1e9', '--wait', '1')
     image, info = heard[image_topic][-1], heard[info_topic][-1]

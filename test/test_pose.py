@@ -54,7 +54,7 @@ def test_half_of_the_matches_may_be_wrong(estimator):
     matches = scene(4, count=1000, wrong=0.5)
     pose = estimate(matches, estimator=estimator)
     assert max(errors_deg(pose, TURN, SIDEWAYS)) < 0.5
-    assert 490 < pose.num_inliers < 600  # half, and of the near misses one in four lies within 2 px of its line
+    assert 490 < pose.num_inliers < 600  # half, and of the near misses one in four is within 2 px of its line
 
 
 @pytest.mark.parametrize('estimator', ESTIMATORS)

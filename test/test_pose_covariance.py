@@ -25,7 +25,7 @@ from loftr_ros.pose import least_squares
 @pytest.mark.parametrize('estimator', ESTIMATORS)
 @pytest.mark.parametrize('noise_px', [0.5, 1.0])
 def test_errors_are_as_large_as_the_covariance_says(estimator, noise_px):
-    """200 scenes: the mean over chi-square of 5 degrees of freedom lies in 5 +- 2.58 sqrt(10 / 200), 99 %."""
+    """200 scenes: the mean over chi-square of 5 degrees of freedom is in 5 +- 2.58 sqrt(10 / 200), 99 %."""
     found = []
     for seed in range(200):
         rotation, translation = random_motion(np.random.default_rng(1000 + seed))
@@ -37,7 +37,7 @@ def test_errors_are_as_large_as_the_covariance_says(estimator, noise_px):
 
 @pytest.mark.parametrize('estimator', ESTIMATORS)
 def test_with_wrong_matches_the_covariance_is_still_of_the_right_size(estimator):
-    """30 % wrong. Some of these lie on their lines by chance and pass: up to twice the variance is granted."""
+    """30 % wrong. Some of these are on their lines by chance and pass: up to twice the variance is granted."""
     found = []
     for seed in range(60):
         rotation, translation = random_motion(np.random.default_rng(1000 + seed))

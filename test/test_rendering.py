@@ -40,7 +40,7 @@ def aligned_plane(z, image, left, top):
     """A plane on which every texel covers exactly one pixel, its first texel at pixel (left, top)."""
     height, width = image.shape[:2]
     metre = z / 100
-    # The edge of the plane lies half a pixel outside the centre of its first texel.
+    # The edge of the plane is half a pixel outside the centre of its first texel.
     origin = ((left - 0.5 - 31.5) * metre, (top - 0.5 - 23.5) * metre, z)
     return Face(origin, (width * metre, 0, 0), (0, height * metre, 0), Texture(image))
 
@@ -71,7 +71,7 @@ def test_pixels_count_from_the_centre_of_the_top_left_one():
     ramp = np.repeat(np.tile(np.arange(25, dtype=np.uint8) * 10, (20, 1))[..., None], 3, axis=2)
     face = aligned_plane(1.0, ramp, 10.5, 8)
     shown, _ = render(Scene((face,)), CAMERA, HERE, supersample=1)
-    # Pixel 15 lies at texel 15 - 10.5 = 4.5.
+    # Pixel 15 is at texel 15 - 10.5 = 4.5.
     assert np.abs(shown[15, 15].astype(int) - 45).max() <= 1
 
 
@@ -91,13 +91,13 @@ def test_depth_is_z_and_not_the_length_of_the_ray():
 
 
 def test_depth_of_the_faces_of_a_box_seen_in_world_axes():
-    # A box of 1 m whose front lies 2.5 m before a camera at its half height that looks along world x.
+    # A box of 1 m whose front is 2.5 m before a camera at its half height that looks along world x.
     scene = Scene(tuple(box((3, 0, 0), (1, 1, 1), plain(200))))
     _, depth = render(scene, CAMERA, look_along((0, 0, 0.5), yaw=0.0))
     assert depth[24, 32] == pytest.approx(2.5)
     assert set(np.unique(depth.round(5))) == {0.0, 2.5}  # the front hides the rest
     columns = np.flatnonzero(depth[24])
-    # Its sides lie at +-0.5 m * 100 px / 2.5 m = +-20 px of the centre 31.5.
+    # Its sides are at +-0.5 m * 100 px / 2.5 m = +-20 px of the centre 31.5.
     assert (columns[0], columns[-1]) == (12, 51)
 
 
@@ -158,7 +158,7 @@ def test_the_nearer_face_hides_the_farther_whatever_their_order(order):
 
 
 def test_an_edge_inside_a_pixel_mixes_the_colours():
-    half = Face((0, -9, 1), (9, 0, 0), (0, 18, 0), plain(200))  # right half of the view; the edge lies at pixel 31.5
+    half = Face((0, -9, 1), (9, 0, 0), (0, 18, 0), plain(200))  # right half of the view; the edge is at pixel 31.5
     camera = Camera([[100, 0, 31], [0, 100, 23.5], [0, 0, 1]], 64, 48)  # now at pixel 31
     image, depth = render(Scene((half,)), camera, HERE, supersample=2)
     assert (image[:, 31] == 100).all() and (image[:, 30] == 0).all() and (image[:, 32] == 200).all()

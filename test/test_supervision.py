@@ -60,7 +60,7 @@ def warp(homography, points):
 
 
 def visible_only(points, height, width):
-    """Return float32 (1, H, W, 2) tensor with NaN for what lies outside an image of height x width."""
+    """Return float32 (1, H, W, 2) tensor with NaN for what is outside an image of height x width."""
     x, y = points[..., 0], points[..., 1]
     inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
     return torch.from_numpy(np.where(inside[..., None], points, np.nan).astype(np.float32))[None]
@@ -98,7 +98,7 @@ def test_a_shift_by_whole_cells_matches_shifted_cells_and_leaves_the_others_to_t
 
 
 def test_zoom_by_two_matches_every_second_cell_once():
-    """Of image 1 the odd cells lie half-way between two cells of image 0, whose nearest is an even one."""
+    """Of image 1 the odd cells are half-way between two cells of image 0, whose nearest is an even one."""
     truth = coarse_truth(*homography_points(np.diag([2.0, 2.0, 1.0])))
     expected = [(12 * r + c, 24 * r + 2 * c) for r in range(4) for c in range(6)]
     assert list(zip(truth.match.cell0.tolist(), truth.match.cell1.tolist(), strict=True)) == expected

@@ -50,7 +50,7 @@ def test_the_loss_of_perfect_descriptors_is_that_of_orthogonal_wrong_ones():
     maps = one_hot_maps()
     points = correspondences([(12, 12), (20, 20)], [(12, 12), (20, 20)])
     terms, right = steps.info_nce(maps, maps, points)
-    # Pixels of the ring at 2 px, at 45 degrees, lie between pixels; none has a share of the centre.
+    # Pixels of the ring at 2 px, at 45 degrees, are between pixels; none has a share of the centre.
     wrong = 1 + len(steps.RING)
     expected = 2 * math.log1p(wrong * math.exp(-1 / steps.TEMPERATURE))  # 3e-5, of differences of 14 in float32
     assert terms.tolist()[0] == pytest.approx([expected] * 2, abs=2e-6)
@@ -165,7 +165,7 @@ class Perfect:
 
 @pytest.mark.parametrize(('error', 'within_1px', 'within_3px'), [(0, True, True), (2, False, True), (4, False, False)])
 def test_validation_counts_the_pixels_that_are_found(error, within_1px, within_3px):
-    # Points whose place would lie outside image 1 by the error are found at its border; they are few.
+    # Points whose place would be outside image 1 by the error are found at its border; they are few.
     found = steps.count_nearest_pixels(Perfect(6 + error), shifted_batch())
     assert found.found == found.possible == steps.VALIDATION_POINTS
     assert (found.within_1px > 0.9 * found.found) == within_1px

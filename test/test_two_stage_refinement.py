@@ -47,7 +47,7 @@ def test_the_official_heat_map_lies_one_pixel_up_and_left(pixel1, hottest):
 
 
 def test_stage_1_may_not_choose_the_margin_but_the_margin_competes():
-    windows = windows_with(pixel0=5, pixel1=0, heat={})  # the right pixel lies in the margin
+    windows = windows_with(pixel0=5, pixel1=0, heat={})  # the right pixel is in the margin
     windows.window0[0, 6, 1] = windows.window1[0, 3 * 6 + 3, 1] = 5.0  # a weaker pair inside
     result = refinement()(windows)
     assert result.pixel0.tolist() == [[2.0, 1.0]] and result.pixel1.tolist() == [[2.0, 2.0]]

@@ -25,8 +25,8 @@ def cameras(images: Mapping[str, bool]) -> dict[str, str]:
     """Return the topic of camera_info of each camera, by the image topic that stamps it.
 
     Args:
-        images: image topics, and whether each is compressed. Depth is no camera, a compressed copy or a second picture
-            beside the same camera_info is none of its own.
+        images: image topics, and whether each is compressed. Not counted as cameras: depth, compressed copies, and
+            further images with the same camera_info.
     """
     pictures = sorted((topic for topic in images if 'depth' not in topic.lower()), key=lambda t: (images[t], t))
     found = {}
@@ -42,7 +42,7 @@ def assign(topics: Iterable[str], files: Iterable) -> dict[str, Path]:
 
     Args:
         topics: the cameras that lack a camera_info.
-        files: calibration files, each a path or TOPIC=PATH. Plain paths must be as many as the topics that no
+        files: calibration files, each a path or TOPIC=PATH. There must be one plain path for each topic that no
             TOPIC=PATH names; several are distinguished by the words in their names, or in the names of their folders.
 
     Raises:

@@ -121,9 +121,9 @@ def save_sequence(sequence: Sequence, folder, progress: Callable[[int], None] | 
 def _earlier_files(folder: Path) -> set[Path]:
     """Return the files of an earlier sequence in the folder; InputError if it contains other images."""
     images = {file for name in FOLDERS for file in (folder / name).glob('*')}
-    foreign = sorted(file for file in images if not re.fullmatch(r'\d{6}\.png', file.name))
-    if images and (foreign or not (folder / 'stamps.txt').is_file()):
-        found = (foreign or sorted(images))[0]
+    other = sorted(file for file in images if not re.fullmatch(r'\d{6}\.png', file.name))
+    if images and (other or not (folder / 'stamps.txt').is_file()):
+        found = (other or sorted(images))[0]
         raise InputError(
             f'{folder} contains {found.name}, which is not part of a saved sequence; choose another folder'
         )

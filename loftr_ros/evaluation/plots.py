@@ -183,7 +183,7 @@ def _draw_from_above(axes, estimated: np.ndarray, truth: np.ndarray, unit: str) 
 
 
 def new_figure(width: float, height: float):
-    """Return a figure [inch] that is drawn without a display, whatever backend the user has."""
+    """Return a figure [inch] that is drawn without a display, with any backend of the user."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -226,7 +226,7 @@ def contrast(first: Tensor, second: Tensor) -> Tensor:
 def window(centre: Tensor, of: Level, level: Level, reach: range) -> tuple[Tensor, Tensor]:
     """Return the places (N, len(reach)^2) of `level` around the first one in each place `centre` (N,) of `of`.
 
-    Places outside are moved to the border; the second tensor says which lie inside.
+    Places outside are moved to the border; the second tensor says which are inside.
     """
     factor = of.stride // level.stride
     offset = torch.tensor(list(reach), device=centre.device)

@@ -42,7 +42,7 @@ class StampPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all stamps: the next frame is accepted whatever its stamp is."""
+        """Forget all stamps: the next frame is accepted with any stamp."""
         self._last_ns: int | None = None
         self._jumps = JumpWatch()
 

@@ -140,7 +140,7 @@ def _count_smooth(steps0: np.ndarray, steps1: np.ndarray) -> int:
     """Return at how many places an affine map moves the neighbours; steps (places, neighbours, 2) to them."""
     normal = steps0.transpose(0, 2, 1) @ steps0
     size = np.trace(normal, axis1=1, axis2=2)
-    usable = np.linalg.det(normal) > (MIN_SINE * size / 2) ** 2 / 2  # the neighbours do not lie on one line
+    usable = np.linalg.det(normal) > (MIN_SINE * size / 2) ** 2 / 2  # the neighbours are not on one line
     steps0, steps1 = steps0[usable], steps1[usable]
     affine = np.linalg.solve(normal[usable], steps0.transpose(0, 2, 1) @ steps1)
     misfit = np.sum((steps0 @ affine - steps1) ** 2, axis=(1, 2))

@@ -223,7 +223,7 @@ def _with_evidence(fit: Fit, points: Points, freedom: int, agrees) -> Fit:
 
 
 def _cheirality_sigmas(fit: Fit, points: Points) -> float:
-    """Return by how many standard deviations the inliers lie in front of the cameras, not behind.
+    """Return how significantly the inliers are in front of the cameras, not behind, in standard deviations.
 
     Each inlier votes with its parallax in standard deviations. The variance of the sum includes the error of the
     rotation, which changes all votes alike and dominates where all parallaxes are small. A second count uses only the

@@ -111,7 +111,7 @@ def describe(
 
     Args:
         name: of the node.
-        fixed: parameters that the launch file sets whatever its arguments are.
+        fixed: parameters that the launch file always sets.
         more: returns further actions, and further parameters, for the values of the arguments.
         after_start: returns actions that begin when the node is ready, which takes some seconds.
     """

@@ -166,7 +166,7 @@ def detection_precision(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
 
 
 def count_detections(network: SuperPoint, image: Tensor, keypoints: Tensor) -> MatchCount:
-    """Return how many of the best detections, as many as there are labels, are within 1 and 3 px of a label."""
+    """Return how many of the N best detections are within 1 and 3 px of one of the N labels."""
     total = MatchCount(0, 0, 0, 0)
     for one, labels in zip(image, keypoints, strict=True):
         y, x = (labels == 1).nonzero(as_tuple=True)
