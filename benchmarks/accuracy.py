@@ -10,6 +10,7 @@ complete run writes benchmarks/results/accuracy.md and the table in README.md; a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import resource
 import subprocess
@@ -33,14 +34,19 @@ from plain_rooms import MAX_SIFT_MATCHES
 from tqdm import tqdm
 
 from loftr_ros.config import Config
-from loftr_ros.evaluation.compared import BASELINES, RATIO, create_compared
+from loftr_ros.evaluation.compared import BASELINES, RATIO, ROTATION, create_compared
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.image_files import read_colour
 from loftr_ros.matchers import match_images
 from loftr_ros.matchers.nearest_neighbours import NUM_KEYPOINTS
 from loftr_ros.runtime import prepare_process
+from loftr_ros.weights import Checkpoint, load_state
+from loftr_ros.weights.locate import find, identify
 
-SHIPPED = ['gcm', 'default', 'loftr', 'loftr:loftr_small_ot', 'superpoint_nn', 'superglue']
+SHIPPED = ['default', 'loftr', 'loftr:loftr_small_ot', 'superpoint_nn', 'superglue', 'gcm']
+NETWORKS = {'default': 'efficient_loftr', 'superpoint_nn': 'superpoint'}
+"""The network of a matcher whose name is another."""
+
 COST = 'cost'
 COST_REPEATS = 10
 README = Path(__file__).parents[1] / 'README.md'
@@ -161,6 +167,31 @@ def costs_of(names: list[str], folder: Path, bar: tqdm) -> dict[str, Cost]:
     return costs
 
 
+# --- weights -----------------------------------------------------------------------------------------------------
+
+
+def weights_of(name: str) -> list[tuple[Checkpoint, Path]]:
+    """Return the files of weights that a matcher loads; none for those of OpenCV."""
+    if name in BASELINES:
+        return []
+    config = dataclasses.replace(Config().matcher, weights='')
+    plain, _, weights = name.removesuffix(ROTATION).partition(':')
+    if plain == 'gcm':
+        return [identify(config.gcm.backbone), identify(config.gcm.descriptor)]
+    checkpoint, path = find(weights, NETWORKS.get(plain, plain))
+    return [(checkpoint, path), *([identify(checkpoint.detector)] if checkpoint.detector else [])]
+
+
+def weights_cells(name: str) -> tuple[str, str]:
+    """Return parameters and size of a matcher's weights, and their licence."""
+    files = weights_of(name)
+    if not files:
+        return 'none', ''
+    parameters = sum(tensor.numel() for _, path in files for tensor in load_state(path).values())
+    size = sum(path.stat().st_size for _, path in files) / 2**20
+    return f'{parameters / 1e6:.2f} M; {size:.1f}', ', '.join(dict.fromkeys(entry.licence for entry, _ in files))
+
+
 # --- report ------------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +204,9 @@ def summary(measured, costs: dict[str, Cost], names: list[str]) -> str:
     if costs:
         cells = [f'{costs[name].cold_min_ms}; {costs[name].image0_kept_min_ms}' for name in names]
         rows.append(['one pair of 640x480, CPU', 'ms; with the features of image 0 kept', *cells])
+    sizes, licences = zip(*map(weights_cells, names), strict=True)
+    rows.append(['weights', 'parameters; MiB', *sizes])
+    rows.append(['', 'licence', *licences])
     return report.table(['set (pairs)', 'measure', *(f'`{name}`' for name in names)], rows)
 
 
