@@ -177,7 +177,7 @@ def weights_of(name: str) -> list[tuple[Checkpoint, Path]]:
     config = dataclasses.replace(Config().matcher, weights='')
     plain, _, weights = name.removesuffix(ROTATION).partition(':')
     if plain == 'gcm':
-        return [identify(config.gcm.backbone), identify(config.gcm.descriptor)]
+        return [find('', config.gcm.backbone), identify(config.gcm.descriptor)]
     checkpoint, path = find(weights, NETWORKS.get(plain, plain))
     return [(checkpoint, path), *([identify(checkpoint.detector)] if checkpoint.detector else [])]
 
