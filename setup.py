@@ -57,7 +57,16 @@ setup(
         'train': ['tensorboard', 'h5py'],
         'dev': ['h5py', 'pytest', 'ruff'],
         'gtsam': ['gtsam'],
-        'parity': ['gtsam', 'kornia', 'onnx', 'onnxruntime', 'openvino', 'pycolmap', 'transformers'],
+        'parity': [
+            'efficientloftr-inference',
+            'gtsam',
+            'kornia',
+            'onnx',
+            'onnxruntime',
+            'openvino',
+            'pycolmap',
+            'transformers',
+        ],
     },
     entry_points={'console_scripts': ['loftr_ros = loftr_ros.cli:main']},
 )
