@@ -1,10 +1,11 @@
-"""Speed and memory of LoFTR and Efficient LoFTR compared with kornia and transformers, same weights, on a CPU.
+"""Speed and memory of LoFTR, Efficient LoFTR and SuperGlue beside kornia and transformers, same weights, on a CPU.
 
     . scripts/environment.sh && python benchmarks/networks.py [--large]
 
 Weights are random, made such that a shifted photograph has many matches (test/test_*_parity.py). Both run in turn in
 one process with the settings of loftr_ros/runtime.py; peak memory is that of a new process. Our times are for the whole
-matcher, from uint8 images to Matches; the others start from tensors.
+matcher, from uint8 images to Matches; the others start from tensors. SuperGlue is that of the paper with its
+SuperPoint, at most 1024 keypoints an image.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
 import functools
 import json
 import os
@@ -25,11 +27,21 @@ from typing import NamedTuple
 from loftr_ros.runtime import prepare_process
 
 TESTS = Path(__file__).parents[1] / 'test'
-SIZES = {'loftr': [(320, 240), (640, 480)], 'efficient_loftr': [(320, 256), (640, 480)]}
+SIZES = {
+    'loftr': [(320, 240), (640, 480)],
+    'efficient_loftr': [(320, 256), (640, 480)],
+    'superglue': [(320, 240), (640, 480)],
+}
 LARGE = (1024, 768)
 THRESHOLD = 0.1
-PEERS = {'loftr': 'kornia', 'efficient_loftr': 'transformers'}
-MODULES = {'loftr': 'test_loftr_parity', 'efficient_loftr': 'test_efficient_loftr_parity'}
+NUM_KEYPOINTS = 1024
+PEERS = {'loftr': 'kornia', 'efficient_loftr': 'transformers', 'superglue': 'transformers'}
+DETECTOR_FREE = ('loftr', 'efficient_loftr')
+MODULES = {
+    'loftr': 'test_loftr_parity',
+    'efficient_loftr': 'test_efficient_loftr_parity',
+    'superglue': 'test_superglue_parity',
+}
 
 
 # --- What is compared -----------------------------------------------------------------------------------------------
@@ -42,14 +54,19 @@ def make_weights(name: str, folder: Path) -> None:
     from loftr_ros.weights import Checkpoint, save
 
     with torch.no_grad():
-        theirs, ours = __import__(MODULES[name]).peers()
+        theirs, ours, *detector = __import__(MODULES[name]).peers()
     torch.save(theirs.state_dict(), folder / f'{name}.pt')
-    save(folder / f'{name}.safetensors', ours.state_dict(), Checkpoint(name='random', matcher=name, network={}))
+    entry = Checkpoint(name='random', matcher=name, network={})
+    if detector:
+        path = folder / 'superpoint.safetensors'
+        save(path, detector[0].state_dict(), dataclasses.replace(entry, matcher='superpoint'))
+        entry = dataclasses.replace(entry, detector=str(path))
+    save(folder / f'{name}.safetensors', ours.state_dict(), entry)
 
 
 def images(name: str, size):
     """Return a photograph and itself shifted, (1, 1, H, W) in [0, 1]."""
-    return __import__(MODULES[name]).shifted_photo(*size)
+    return __import__(MODULES[name if name in DETECTOR_FREE else 'loftr']).shifted_photo(*size)
 
 
 def peer(name: str, folder: Path, size):
@@ -69,22 +86,46 @@ def peer(name: str, folder: Path, size):
         return lambda: len(network({'image0': pair[0], 'image1': pair[1]})['confidence'])
     import transformers
 
-    config = transformers.EfficientLoFTRConfig(coarse_matching_threshold=THRESHOLD)
-    network = transformers.EfficientLoFTRForKeypointMatching(config)
+    if name == 'superglue':
+        detector = transformers.SuperPointConfig(max_keypoints=NUM_KEYPOINTS)
+        config = transformers.SuperGlueConfig(keypoint_detector_config=detector, matching_threshold=THRESHOLD)
+        network = transformers.SuperGlueForKeypointMatching(config)
+    else:
+        config = transformers.EfficientLoFTRConfig(coarse_matching_threshold=THRESHOLD)
+        network = transformers.EfficientLoFTRForKeypointMatching(config)
     network.load_state_dict(state)
     network.eval()
     both = torch.stack(pair, 1).expand(1, 2, 3, *pair[0].shape[2:])
     return lambda: int((network(both).matches[0, 1] >= 0).sum())
 
 
+def authors(folder: Path, size):
+    """Return a function that matches the pair by the authors' code of Efficient LoFTR, and returns the number."""
+    from test_efficient_loftr_official import official
+
+    from loftr_ros.weights.convert import load_network
+
+    ours, _ = load_network('efficient_loftr', str(folder / 'efficient_loftr.safetensors'), False)
+    network = official(ours)
+    pair = dict(zip(('image0', 'image1'), images('efficient_loftr', size), strict=True))
+
+    def run() -> int:
+        data = dict(pair)
+        network(data)
+        return len(data['mconf'])
+
+    return run
+
+
 def ours(name: str, folder: Path, size, **settings):
     """Return functions that match the pair without cached features, and with those of image 0."""
-    from loftr_ros.config import MatcherConfig
+    from loftr_ros.config import KeypointConfig, MatcherConfig
     from loftr_ros.matchers import create_matcher, match_images
 
     weights = str(folder / f'{name}.safetensors')
     settings = {'match_threshold': THRESHOLD, 'max_matches': 0, 'device': 'cpu', 'subpixel': 'none', **settings}
-    matcher = create_matcher(MatcherConfig(name=name, weights=weights, **settings))
+    keypoints = KeypointConfig(max_keypoints=NUM_KEYPOINTS)
+    matcher = create_matcher(MatcherConfig(name=name, weights=weights, keypoints=keypoints, **settings))
     pair = [(255 * image[0, 0]).round().byte().numpy() for image in images(name, size)]
     keyframe = []
 
@@ -136,6 +177,7 @@ def rows_of(found: dict[str, Timing], *first) -> list[list]:
 
 
 COLUMNS = ['median [ms]', 'least [ms]', 'ratio', 'CPU [ms]', 'ratio of CPU']
+TIME_COLUMNS = ['size', 'what', *COLUMNS, 'matches']
 
 
 def compare(name: str, folder: Path, sizes, rounds: int) -> list[list]:
@@ -155,6 +197,8 @@ def compare(name: str, folder: Path, sizes, rounds: int) -> list[list]:
         functions = {f'{PEERS[name]}, fp32': theirs}
         if 'bf16' in kinds:
             functions[f'{PEERS[name]}, bf16 autocast'] = functools.partial(in_bf16, theirs)
+        if name == 'efficient_loftr':
+            functions["the authors' code, fp32"] = authors(folder, size)
         for kind in kinds:
             functions[f'ours, {kind}, pair'], functions[f'ours, {kind}, video'] = ours(
                 name, folder, size, precision=kind
@@ -299,6 +343,7 @@ def allocator(folder: Path, size) -> list[list]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--large', action='store_true', help='also time 1024x768')
+    parser.add_argument('--only', choices=PEERS, help='only time this network, and only print it')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--give-memory-back', action='store_true', help="leave glibc's allocator as it is")
     parser.add_argument('--alone', nargs=4, metavar=('NAME', 'WHAT', 'SIZE', 'FOLDER'), help='run of the child process')
@@ -312,6 +357,13 @@ def main() -> None:
         run_alone(*options.alone, options.rounds)
         return
     with tempfile.TemporaryDirectory() as folder:
+        if options.only:
+            import report
+
+            make_weights(options.only, Path(folder))
+            rows = compare(options.only, Path(folder), SIZES[options.only], options.rounds)
+            print(report.table(TIME_COLUMNS, rows))
+            return
         write_report(Path(folder), options, settings)
 
 
@@ -326,25 +378,26 @@ def write_report(folder: Path, options, settings: list[str]) -> None:
         report.write('networks.md', '\n\n'.join(parts) + '\n')
 
     parts += [
-        '# LoFTR and Efficient LoFTR against their peers',
+        '# LoFTR, Efficient LoFTR and SuperGlue against their peers',
         f'`python benchmarks/networks.py{" --large" if options.large else ""}`. ' + __doc__.split('\n\n')[2].strip(),
         report.circumstances() + ''.join(f'\n* {line}' for line in settings),
         'Targets at 640x480: LoFTR 0.7 of kornia for a pair, 0.45 in video; Efficient LoFTR 0.5 of transformers for a '
-        'pair; half of the memory of kornia at 1024x768. `matcher.precision: auto` takes bf16 where the CPU has units '
+        'pair; SuperGlue 0.5 of transformers for a pair, 0.3 in video; half of the memory of kornia at 1024x768. '
+        '`matcher.precision: auto` takes bf16 where the CPU has units '
         'for it. Video: one new frame, features of the keyframe known. CPU: time on all cores, which other programs on '
         'the machine hardly lengthen.',
     ]
     for name, sizes in SIZES.items():
         make_weights(name, folder)
         rows = compare(name, folder, [*sizes, *([LARGE] if options.large else [])], rounds)
-        add(f'{name}: time', ['size', 'what', *COLUMNS, 'matches'], rows)
+        add(f'{name}: time', TIME_COLUMNS, rows)
     header = ['size', 'network', 'peer', 'its peak', 'our peak', 'ratio']
     add('Peak memory of a process that matches one pair [MiB]', header, memory(folder, [vga, LARGE]))
-    for name in PEERS:
+    for name in DETECTOR_FREE:
         add(f'{name}: what each step gains, a pair of 640x480', ['step', *COLUMNS], tricks(name, folder, vga, rounds))
     header = ['network', 'memory', 'least [ms]', 'CPU [ms]', 'peak [MiB]']
     add('Freed memory kept by glibc or given back, fresh processes, ours', header, allocator(folder, vga))
-    rows = [row for name in PEERS for row in by_engine(name, folder, vga, rounds)]
+    rows = [row for name in DETECTOR_FREE for row in by_engine(name, folder, vga, rounds)]
     add(
         'Features of one image of 640x480 by `matcher.engine`, of those installed',
         ['network', 'engine', *COLUMNS],

@@ -17,6 +17,10 @@ POSITION_SCALE = 0.7
 """The keypoint encoder gets positions in units of this share of the longer side."""
 
 
+Validity = tuple[Tensor | None, Tensor | None]
+"""For each image (B, N) bool, False for padding; None without padding."""
+
+
 class KeypointMatches(NamedTuple):
     """The partner of every keypoint; -1 and confidence 0 where it has none."""
 
@@ -65,15 +69,13 @@ class SuperGlue(nn.Module):
             size0, size1: (height, width) of the images [px].
         """
         valid0, valid1 = keypoints0.valid, keypoints1.valid
-        x0, x1 = self.kenc(keypoints0, size0), self.kenc(keypoints1, size1)  # (B, N0, D), (B, N1, D)
-        x0, x1 = x0 + keypoints0.descriptors.to(x0), x1 + keypoints1.descriptors.to(x1)
-        # In a layer both images attend to the other image's state before the layer.
+        pair = ((keypoints0, size0), (keypoints1, size1))
+        # The points of both images side by side (B, N0 + N1, D): every linear map runs once for both.
+        x = torch.cat([self.kenc(k, size) + k.descriptors.to(self.final_proj.weight) for k, size in pair], dim=1)
+        counts = [k.points.shape[1] for k, _ in pair]
         for kind, layer in zip(self.layers, self.gnn.layers, strict=True):
-            if kind == 'self':
-                x0, x1 = x0 + layer(x0, x0, valid0, valid0), x1 + layer(x1, x1, valid1, valid1)
-            else:
-                x0, x1 = x0 + layer(x0, x1, valid0, valid1), x1 + layer(x1, x0, valid1, valid0)
-        x0, x1 = self.final_proj(x0), self.final_proj(x1)
+            x = x + layer(x, counts, (valid0, valid1), kind == 'cross')
+        x0, x1 = self.final_proj(x).split(counts, dim=1)
         # float32 from here on, because hundreds of sums over all keypoints follow.
         scores = x0.float() @ x1.float().transpose(1, 2) / x0.shape[2] ** 0.5
         return masked_log_optimal_transport(scores, self.bin_score, self.sinkhorn_iterations, valid0, valid1)
@@ -181,16 +183,17 @@ class KeypointEncoder(nn.Module):
 
 
 class AttentionalPropagation(nn.Module):
-    """Update of every point by its message from the points of a source (eq. 3)."""
+    """Update of every point of both images by its message from the points of a source (eq. 3)."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
         self.attn = MultiHeadedAttention(channels, heads)
         self.mlp = PointMlp((2 * channels, 2 * channels, channels))
 
-    def forward(self, x: Tensor, source: Tensor, valid: Tensor | None, source_valid: Tensor | None) -> Tensor:
-        """Return (B, N, C) for `x` (B, N, C) and `source` (B, M, C)."""
-        return self.mlp(torch.cat([x, self.attn(x, source, source_valid)], dim=2), valid)
+    def forward(self, x: Tensor, counts: list[int], valid: Validity, cross: bool) -> Tensor:
+        """Return the update (B, N0 + N1, C) of `x` (B, N0 + N1, C); arguments as those of the attention."""
+        message = self.attn(x, counts, valid, cross)
+        return self.mlp(torch.cat([x, message], dim=2), _joined(valid, counts))
 
     def fold_merge(self) -> None:
         """Multiply the last map of the attention into the first one of the MLP, which follows directly."""
@@ -199,12 +202,16 @@ class AttentionalPropagation(nn.Module):
         first, merge = self.mlp[0], self.attn.merge
         of_message = first.weight[:, len(merge.bias) :, 0]  # (2 C, C)
         first.bias += of_message @ merge.bias
-        of_message.copy_(of_message @ merge.weight[..., 0])
+        of_message.copy_(of_message @ self.attn.merge_by_head())
         self.attn.merge = nn.Identity()
 
 
 class MultiHeadedAttention(nn.Module):
-    """Soft-max attention (eq. 4 and 5). Channel d * heads + h belongs to head h, as in the published files."""
+    """Soft-max attention (eq. 4 and 5) within each image or from each image to the other.
+
+    In the published files channel d * heads + h belongs to head h. Here the channels of a head follow each other, so
+    that torch's attention reads them in place: the rows of the weights are put into that order.
+    """
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -212,20 +219,51 @@ class MultiHeadedAttention(nn.Module):
         self.merge = PointLinear(channels, channels)
         self.proj = nn.ModuleList(PointLinear(channels, channels) for _ in range(3))
 
-    def forward(self, x: Tensor, source: Tensor, source_valid: Tensor | None) -> Tensor:
-        """Return the message (B, N, C) from `source` (B, M, C) to `x` (B, N, C); padding does not contribute."""
+    def forward(self, x: Tensor, counts: list[int], valid: Validity, cross: bool) -> Tensor:
+        """Return the message to every point (B, N0 + N1, C); padding does not contribute.
+
+        Args:
+            x: (B, N0 + N1, C) points of image 0, then of image 1.
+            counts: N0 and N1.
+            cross: messages come from the other image.
+        """
+        weight = torch.cat([self._by_head(proj.weight[..., 0]) for proj in self.proj])
+        bias = torch.cat([self._by_head(proj.bias) for proj in self.proj])
+        # (B, heads, N, C / heads) for each image
         query, key, value = (
-            # (B, heads, N, C / heads), contiguous: torch's attention takes six times as long otherwise
-            proj(points).unflatten(2, (-1, self.heads)).permute(0, 3, 1, 2).contiguous()
-            for proj, points in zip(self.proj, (x, source, source), strict=True)
+            part.transpose(1, 2).split(counts, dim=2)
+            for part in F.linear(x, weight, bias).unflatten(2, (3, self.heads, -1)).unbind(2)
         )
-        mask = None
-        if source_valid is not None:
-            # An image without keypoints would give NaN. Its padding is attended to instead, which affects no valid
-            # pair.
-            mask = (source_valid | ~source_valid.any(1, keepdim=True))[:, None, None]
-        message = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.merge(message.permute(0, 2, 3, 1).flatten(2))  # (B, N, C)
+        messages = []
+        for image in range(2):
+            source = 1 - image if cross else image
+            mask = None
+            if valid[source] is not None:
+                # An image without keypoints would give NaN. Its padding is attended to instead, which affects no valid
+                # pair.
+                mask = (valid[source] | ~valid[source].any(1, keepdim=True))[:, None, None]
+            messages.append(F.scaled_dot_product_attention(query[image], key[source], value[source], attn_mask=mask))
+        message = torch.cat(messages, dim=2).transpose(1, 2).flatten(2)
+        if isinstance(self.merge, nn.Identity):
+            return message
+        return F.linear(message, self.merge_by_head(), self.merge.bias)
+
+    def merge_by_head(self) -> Tensor:
+        """Return the (C, C) weight of the last map for messages whose channels are in order of the heads."""
+        return self._by_head(self.merge.weight[..., 0].T).T
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """Return the rows (C, ...) of a published weight with those of each head together."""
+        return rows.unflatten(0, (-1, self.heads)).transpose(0, 1).flatten(0, 1)
+
+
+def _joined(valid: Validity, counts: list[int]) -> Tensor | None:
+    """Return which points of both images (B, N0 + N1) are no padding; None if all are."""
+    if valid[0] is None and valid[1] is None:
+        return None
+    known = next(mask for mask in valid if mask is not None)
+    full = (known.new_ones(len(known), count) for count in counts)
+    return torch.cat([other if mask is None else mask for mask, other in zip(valid, full, strict=True)], dim=1)
 
 
 def _no_matches(scores0: Tensor, scores1: Tensor) -> KeypointMatches:
