@@ -160,6 +160,16 @@ def test_a_heat_map_in_one_pixel_does_not_claim_to_be_exact(make, monkeypatch):
     assert match_images(matcher, texture(96, 128), texture(96, 128)).sigma_px.tolist() == pytest.approx([0.01])
 
 
+def test_the_threshold_is_compared_with_the_confidence_that_is_published(make, monkeypatch):
+    threshold = float(np.float32(0.3))  # seen by a user in the messages
+    matcher = make('efficient_loftr', match_threshold=threshold)
+    points = np.full((2, 2), 9.0)
+    found = PreparedMatches(points, points, np.array([threshold - 1e-10, threshold - 1e-6]), np.arange(2), 24.0)
+    monkeypatch.setattr(matcher, '_match', lambda *_: found)
+    confidence = match_images(matcher, texture(96, 128), texture(96, 128)).confidence
+    assert confidence.tolist() == [np.float32(threshold)]
+
+
 @pytest.mark.parametrize('name, weights', [('loftr', 'outdoor_ds'), ('efficient_loftr', 'eloftr_outdoor')])
 def test_missing_weights_are_answered_with_the_remedy(name, weights, tmp_path, monkeypatch):
     monkeypatch.setenv('LOFTR_ROS_CACHE', str(tmp_path))

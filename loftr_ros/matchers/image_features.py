@@ -61,9 +61,10 @@ class PreparedMatches:
         """
         image0, image1 = features0.image, features1.image
         keep = _is_inside(self.points0, image0) & _is_inside(self.points1, image1)
-        keep &= self.confidence >= self.confidence.dtype.type(config.match_threshold)
+        confidence = self.confidence.astype(np.float32)  # as in Matches, so that what is compared is what is seen
+        keep &= confidence >= np.float32(config.match_threshold)
         keep = np.flatnonzero(keep)
-        keep = keep[np.argsort(-self.confidence[keep], kind='stable')]
+        keep = keep[np.argsort(-confidence[keep], kind='stable')]
         if config.max_matches:
             keep = keep[_evenly(self.points0[keep], image0.width, config.max_matches)]
         if self.sigma_px is None:
@@ -73,7 +74,7 @@ class PreparedMatches:
         return Matches(
             image0.to_original(self.points0[keep]),
             image1.to_original(self.points1[keep]),
-            self.confidence[keep],
+            confidence[keep],
             sigma_px,
             self.point_id0[keep] if features0.ids_valid else None,
             None if self.point_id1 is None or not features1.ids_valid else self.point_id1[keep],
