@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from loftr_ros.camera import Camera, CameraModel
 from loftr_ros.errors import InputError
 
 NEWTON_STEPS = 20
+LAST_STEP = 1e-10
+"""After a step this short Newton's method, whose error becomes its square, is exact [normalised coordinates]."""
+
 START_SAMPLES = 2048
 """Entries of the table from which the inversion of a distortion starts; Newton's method does the rest."""
 
@@ -136,7 +141,7 @@ def project(camera: Camera, points) -> np.ndarray:
         normalised = np.where(points[:, 2:] > 0, points[:, :2] / points[:, 2:], np.nan)
     if camera.is_distorted:
         distorted, _ = _distort(camera, normalised)
-        inside = np.sum(normalised**2, axis=1) <= _field_radius(camera) ** 2
+        inside = np.sum(normalised**2, axis=1) <= _field_radius(*_lens(camera)) ** 2
         normalised = np.where(inside[:, None], distorted, np.nan)
     return normalised @ camera.matrix[:2, :2].T + camera.matrix[:2, 2]
 
@@ -163,11 +168,11 @@ def undistort_with_jacobian(camera: Camera, pixels) -> tuple[np.ndarray, np.ndar
             image, jacobian = _distort(camera, normalised)
             step = _solve_2x2(jacobian, distorted - image)
             normalised = normalised + step
-            if not np.max(np.abs(step), initial=0.0, where=np.isfinite(step)) > 1e-15:
+            if not np.max(np.abs(step), initial=0.0, where=np.isfinite(step)) > LAST_STEP:
                 break
         image, jacobian = _distort(camera, normalised)
         error_px = np.linalg.norm((image - distorted) @ camera.matrix[:2, :2].T, axis=1)
-        inside = np.sum(normalised**2, axis=1) <= _field_radius(camera) ** 2
+        inside = np.sum(normalised**2, axis=1) <= _field_radius(*_lens(camera)) ** 2
         valid = inside & (error_px <= MAX_PIXEL_ERROR) & (np.linalg.det(jacobian) > 0)
         derivative = _inverse_2x2(jacobian) @ inverse
     return np.where(valid[:, None], normalised, np.nan), np.where(valid[:, None, None], derivative, np.nan)
@@ -179,37 +184,48 @@ def _start(camera: Camera, distorted: np.ndarray) -> np.ndarray:
     if len(camera.distortion) == 14:
         untilted = homogeneous(distorted) @ np.linalg.inv(_tilt(*camera.distortion[12:])).T
         undone = untilted[:, :2] / untilted[:, 2:]
-    limit = min(_field_radius(camera), np.tan(np.deg2rad(89.99)))
-    radius = np.tan(np.linspace(0, np.arctan(limit), START_SAMPLES))
-    image = radius * _radial_factor(camera, radius)
     wanted = np.linalg.norm(undone, axis=1)
-    scale = np.interp(wanted, image, radius) / np.where(wanted > 0, wanted, 1)
+    scale = np.interp(wanted, *_radial_table(*_lens(camera))) / np.where(wanted > 0, wanted, 1)
     return undone * np.where(wanted > 0, scale, 1)[:, None]
 
 
-def _coefficients(camera: Camera) -> np.ndarray:
+@functools.lru_cache(maxsize=16)
+def _radial_table(model: CameraModel, distortion: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return distorted radii, rising, and the undistorted ones that belong to them."""
+    limit = min(_field_radius(model, distortion), np.tan(np.deg2rad(89.99)))
+    radius = np.tan(np.linspace(0, np.arctan(limit), START_SAMPLES))
+    return radius * _radial_factor(model, distortion, radius), radius
+
+
+def _lens(camera: Camera) -> tuple[CameraModel, tuple[float, ...]]:
+    """Return what identifies the lens of a camera: a node gets a new Camera with each message."""
+    return camera.model, tuple(camera.distortion.tolist())
+
+
+def _coefficients(distortion) -> np.ndarray:
     """Return k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty with zeros where the model has fewer."""
-    return np.concatenate([camera.distortion, np.zeros(14 - len(camera.distortion))])
+    return np.concatenate([distortion, np.zeros(14 - len(distortion))])
 
 
-def _radial_factor(camera: Camera, radius: np.ndarray) -> np.ndarray:
+def _radial_factor(model: CameraModel, distortion: tuple[float, ...], radius: np.ndarray) -> np.ndarray:
     """Return distorted over undistorted radius at undistorted `radius`, radial terms only."""
-    if camera.model is CameraModel.EQUIDISTANT:
+    if model is CameraModel.EQUIDISTANT:
         angle = np.arctan(radius)
-        k = camera.distortion
+        k = distortion
         bent = angle * np.polyval([*k[::-1], 1], angle**2)
         return np.divide(bent, radius, out=np.ones_like(bent), where=radius > 0)
-    k1, k2, _, _, k3, k4, k5, k6 = _coefficients(camera)[:8]
+    k1, k2, _, _, k3, k4, k5, k6 = _coefficients(distortion)[:8]
     return np.polyval([k3, k2, k1, 1], radius**2) / np.polyval([k6, k5, k4, 1], radius**2)
 
 
-def _field_radius(camera: Camera) -> float:
+@functools.lru_cache(maxsize=16)
+def _field_radius(model: CameraModel, distortion: tuple[float, ...]) -> float:
     """Return the undistorted radius at which the radial distortion stops to grow (inf: never); beyond it, it folds."""
-    if camera.model is CameraModel.EQUIDISTANT:
-        k1, k2, k3, k4 = camera.distortion
+    if model is CameraModel.EQUIDISTANT:
+        k1, k2, k3, k4 = distortion
         angle = _first_positive_root([9 * k4, 7 * k3, 5 * k2, 3 * k1, 1]) ** 0.5
         return float(np.tan(angle)) if angle < np.pi / 2 else np.inf
-    k1, k2, _, _, k3, k4, k5, k6 = _coefficients(camera)[:8]
+    k1, k2, _, _, k3, k4, k5, k6 = _coefficients(distortion)[:8]
     above, below = np.poly1d([k3, k2, k1, 1]), np.poly1d([k6, k5, k4, 1])
     # d/dr of r N(s) / D(s), s = r^2, has the numerator N D + 2 s (N' D - N D').
     slope = above * below + np.poly1d([2, 0]) * (above.deriv() * below - above * below.deriv())
@@ -227,7 +243,7 @@ def _distort(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if camera.model is CameraModel.EQUIDISTANT:
         return _distort_equidistant(camera, points)
     x, y = points.T
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tilt_x, tilt_y = _coefficients(camera)
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tilt_x, tilt_y = _coefficients(camera.distortion)
     s = x * x + y * y
     above, below = np.poly1d([k3, k2, k1, 1]), np.poly1d([k6, k5, k4, 1])
     factor = above(s) / below(s)

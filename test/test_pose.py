@@ -73,6 +73,18 @@ def test_driving_straight_ahead(estimator, seed):
         assert direction_deg < bound_deg
 
 
+def test_little_parallax_is_rarely_ambiguous():
+    """Where the search also ends in another motion with clearly larger errors, the right one is the only one."""
+    cameras = (camera(700), camera(700))
+    rotation, translation = geometry.rotation_from_vector([0, 0.005, 0]), np.array([0, 0, -0.2])
+    poses = []
+    for seed in range(30):
+        matches = scene(seed, rotation, translation, 500, wrong=0.2, cameras=cameras, depth=(5, 60))
+        poses.append(estimate(matches, cameras))
+    assert sum(pose.status is PoseStatus.AMBIGUOUS for pose in poses) <= 6
+    assert max(errors_deg(pose, rotation, translation)[1] for pose in poses if pose.has_translation) < 5
+
+
 @pytest.mark.parametrize('estimator', ESTIMATORS)
 def test_points_on_one_plane_give_the_motion(estimator):
     for seed in range(5):

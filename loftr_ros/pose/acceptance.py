@@ -122,11 +122,7 @@ def neighbour_order(inliers: np.ndarray, points: Points) -> Order:
         np.column_stack([np.bincount(number, rays[axis, inliers]) / count for axis in (0, 1)])
         for rays in (points.rays0, points.rays1)
     )
-    x, y = place0.T
-    square = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
-    np.fill_diagonal(square, np.inf)
-    nearest = np.argpartition(square, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]  # without a full sort, which takes longest
-    nearest.sort(axis=1)
+    nearest = _nearest(place0)
     steps0, steps1 = place0[nearest] - place0[:, None], place1[nearest] - place1[:, None]  # (places, neighbours, 2)
     first, second = np.triu_indices(NEIGHBOURS, 1)
     area0, area1 = (_cross(steps[:, first], steps[:, second]) for steps in (steps0, steps1))
@@ -134,6 +130,18 @@ def neighbour_order(inliers: np.ndarray, points: Points) -> Order:
     spans = np.abs(area0) > MIN_SINE * length[:, first] * length[:, second]
     share = float(np.mean((area0 * area1 > 0)[spans])) if spans.any() else 0.0
     return Order(len(count), share, _count_smooth(steps0, steps1) / len(count), points.on_surfaces)
+
+
+def _nearest(points: np.ndarray) -> np.ndarray:
+    """Return (n, NEIGHBOURS) ascending indices of the nearest other points (n, 2)."""
+    x, y = points.T
+    square = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
+    np.fill_diagonal(square, np.inf)
+    row, nearest = np.arange(len(points)), np.empty((len(points), NEIGHBOURS), int)
+    for column in nearest.T:  # four searches for the smallest take a quarter of the time of a partition
+        column[:] = square.argmin(axis=1)
+        square[row, column] = np.inf
+    return np.sort(nearest, axis=1)
 
 
 def _count_smooth(steps0: np.ndarray, steps1: np.ndarray) -> int:

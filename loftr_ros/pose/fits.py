@@ -85,26 +85,33 @@ def _width_across_line(points: np.ndarray) -> float:
 
 
 def fit_rotation(points: Points, config: PoseConfig) -> Fit:
-    """Return the rotation that most matches agree on, not yet judged."""
-    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
-    start = robust_rotation(points, config)
-    white = models.whitening(start, points)
-    rotation, covariance, inflation = minimise(
-        lambda state: models.rotation_model(state, points, white),
-        models.retract_rotation,
-        start,
-        points.weights,
-        points.tiles,
-        threshold,
-    )
-    errors = _errors_of_rotation(rotation, points)
-    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance, inflation)
+    """Return the rotation that most matches agree on, from some of them: to compare it with other motions."""
+    sample = points.spread(SEARCHED)
+    return _refine_rotation(robust_rotation(sample, config), sample, points, config, rough=True)
 
 
 def judge_rotation(fit: Fit, points: Points, config: PoseConfig) -> Fit:
-    """Return the fit of `fit_rotation` with the evidence for it."""
+    """Return the fit of `fit_rotation`, now from all points, with the evidence for it."""
     threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    fit = _refine_rotation(fit.rotation, points, points, config)
     return _with_evidence(fit, points, 2, lambda some: _errors_of_rotation(fit.rotation, some) <= threshold)
+
+
+def _refine_rotation(start, sample: Points, points: Points, config: PoseConfig, rough: bool = False) -> Fit:
+    """Return the rotation that fits the sample best, with the errors of all points."""
+    threshold = ROTATION_THRESHOLD_RATIO * config.max_epipolar_error_px
+    white = models.whitening(start, sample)
+    rotation, covariance, inflation = minimise(
+        lambda state: models.rotation_model(state, sample, white),
+        models.retract_rotation,
+        start,
+        sample.weights,
+        sample.tiles,
+        threshold,
+        rough,
+    )
+    errors = _errors_of_rotation(rotation, points)
+    return Fit(rotation, np.zeros(3), errors, errors <= threshold, covariance, inflation)
 
 
 def _errors_of_rotation(rotation: np.ndarray, points: Points) -> np.ndarray:
@@ -127,28 +134,28 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
     start = robust_pose(sample, config)
     if start is None:
         return None
-    fits = [_refine(start, sample, threshold)]
+    fits = [_refine(start, sample, threshold, rough=True)]
     if rotation_only.count / len(points) > fits[0].count / len(sample) / 2:
         direction = models.direction_of_translation(rotation_only.rotation, sample, threshold)
-        fits.append(_refine((rotation_only.rotation, direction), sample, threshold))
-    motions, on_plane = motions_of_plane(sample, config)
-    if on_plane > PLANE_SHARE * max(fit.count for fit in fits):
+        fits.append(_refine((rotation_only.rotation, direction), sample, threshold, rough=True))
+    most = max(fits, key=lambda fit: fit.count)
+    motions, on_plane = motions_of_plane(sample.select(np.flatnonzero(most.inliers)), config)
+    if on_plane > PLANE_SHARE * most.count:
         known_motions = [(fit.rotation, fit.translation) for fit in fits]
         for rotation, translation in motions:
             start = rotation, models.resolve_sign(rotation, translation, sample, threshold)
             # Both signs of a motion are one start; the plane's motion that was found already would end there again.
             if not any(_is_close(start, known) for known in known_motions):
-                fits.append(_refine(start, sample, threshold))
+                fits.append(_refine(start, sample, threshold, rough=True))
                 known_motions += [start, (fits[-1].rotation, fits[-1].translation)]
-    best = _select(fits)
-    if len(sample) < len(points):
-        some = [best] if best.other is None else [best, best.other]
-        best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some])
+    best = _select(fits, sample)
+    some = [best] if best.other is None else [best, best.other]
+    best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some], points)
     return _judge_motion(best, points, threshold)
 
 
-def _refine(start, points: Points, threshold: float) -> Fit:
-    start = start[0], models.resolve_sign(*start, points, threshold)
+def _refine(start, points: Points, threshold: float, rough: bool = False) -> Fit:
+    """Return the motion that fits the points best, from one whose translation has the right sign."""
     impossible = ~models.is_in_front(*start, points, threshold)
 
     def model(state):
@@ -157,7 +164,7 @@ def _refine(start, points: Points, threshold: float) -> Fit:
         return errors, jacobian, expected
 
     (rotation, translation), covariance, inflation = minimise(
-        model, models.retract_pose, start, points.weights, points.tiles, threshold
+        model, models.retract_pose, start, points.weights, points.tiles, threshold, rough
     )
     translation = models.resolve_sign(rotation, translation, points, threshold)
     possible = models.is_in_front(rotation, translation, points, threshold)
@@ -165,7 +172,7 @@ def _refine(start, points: Points, threshold: float) -> Fit:
     return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation)
 
 
-def _select(fits: list[Fit]) -> Fit:
+def _select(fits: list[Fit], points: Points) -> Fit:
     """Return the fit with the smallest errors, and as its `other` the next distinct one that they do not exclude.
 
     The errors count by the noise of the most precise fit: in thresholds, wrong matches that go together would outweigh
@@ -178,11 +185,25 @@ def _select(fits: list[Fit]) -> Fit:
     best, *others = sorted(fits, key=lambda fit: squares[id(fit)].sum())
     for fit in others:
         difference = squares[id(fit)] - squares[id(best)]
-        scatter = np.sqrt(best.inflation * len(difference)) * difference.std()
+        scatter = _scatter_of_sum(difference, points.tiles, best.inflation)
         sigmas = float(difference.sum()) / max(scatter, np.finfo(float).tiny)
         if sigmas < UNDECIDED_SIGMAS and np.all(np.isfinite(fit.covariance)) and _are_distinct(best, fit):
             return dataclasses.replace(best, other=fit, other_sigmas=sigmas)
     return best
+
+
+def _scatter_of_sum(values: np.ndarray, groups: np.ndarray, inflation: float) -> float:
+    """Return the standard deviation of the sum of values (n,) that depend on each other within groups (n,).
+
+    Both estimates below are too large, each for its own reason, so the smaller one counts: the sums of groups also
+    differ where the values differ from place to place without any noise, and the inflation of a fit also where its
+    errors have a mean near the epipole.
+    """
+    values = values - values.mean()
+    independent = np.sum(values**2)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], values)
+    by_group = np.sum(sums**2) * len(sums) / max(len(sums) - 1, 1)
+    return float(np.sqrt(np.clip(by_group, independent, inflation * independent)))
 
 
 def _is_close(one, another) -> bool:
@@ -209,8 +230,10 @@ def _judge_motion(fit: Fit, points: Points, threshold: float) -> Fit:
     """Return the fit with the evidence for it."""
 
     def agrees(some: Points) -> np.ndarray:
-        errors = np.abs(models.epipolar_errors(fit.rotation, fit.translation, some))
-        return (errors <= threshold) & models.is_in_front(fit.rotation, fit.translation, some, threshold)
+        near = np.flatnonzero(np.abs(models.epipolar_errors(fit.rotation, fit.translation, some)) <= threshold)
+        agree = np.zeros(len(some), bool)
+        agree[near] = models.is_in_front(fit.rotation, fit.translation, some.select(near), threshold)
+        return agree
 
     fit = _with_evidence(fit, points, 5, agrees)
     return dataclasses.replace(fit, cheirality_sigmas=_cheirality_sigmas(fit, points))

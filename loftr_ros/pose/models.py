@@ -127,8 +127,9 @@ def _tiles(keypoints: np.ndarray, camera: Camera) -> np.ndarray:
 
 def _patches(keypoints0: np.ndarray, keypoints1: np.ndarray, camera0: Camera, camera1: Camera) -> np.ndarray:
     sides = [np.sqrt(camera.width * camera.height) / PATCHES for camera in (camera0, camera1)]
-    places = np.column_stack([keypoints0 // sides[0], keypoints1 // sides[1]])
-    return np.unique(places.astype(int), axis=0, return_inverse=True)[1].ravel()
+    places = np.column_stack([keypoints0 // sides[0], keypoints1 // sides[1]]).astype(np.int64)
+    number = places @ [1 << 48, 1 << 32, 1 << 16, 1]  # one integer: faster than np.unique of rows
+    return np.unique(number, return_inverse=True)[1]
 
 
 def _weights(sigma_px: np.ndarray) -> np.ndarray:
@@ -253,10 +254,12 @@ def resolve_sign(rotation, translation, points: Points, threshold_px: float) -> 
 def is_in_front(rotation, translation, points: Points, threshold_px: float) -> np.ndarray:
     """Return (n,) bool, positive depth; a point at infinity may be behind by noise, within the threshold."""
     in_front = geometry.in_front(rotation, translation, points.rays0, points.rays1)
-    if in_front.all():
-        return in_front
-    far = np.sqrt(np.sum(rotation_errors(rotation, points, whitening(rotation, points)) ** 2, axis=0))
-    return in_front | (far <= ROTATION_THRESHOLD_RATIO * threshold_px)
+    rest = np.flatnonzero(~in_front)
+    if len(rest):
+        points = points.select(rest)
+        errors = rotation_errors(rotation, points, whitening(rotation, points))
+        in_front[rest] = np.hypot(*errors) <= ROTATION_THRESHOLD_RATIO * threshold_px
+    return in_front
 
 
 def cost(rotation, translation, points: Points, threshold_px: float) -> float:
@@ -296,17 +299,21 @@ def whitening(rotation, points: Points) -> np.ndarray:
 
 def rotation_errors(rotation, points: Points, white: np.ndarray) -> np.ndarray:
     """Return errors (2, n) [px] of x1 = R x0 with `whitening`; infinite where the rotated ray is behind the camera."""
-    image, depth = _rotate_and_project(rotation, points)
-    errors = np.einsum('ijn,jn->in', white, points.rays1[:2] - image)
-    return np.where(np.isfinite(depth), errors, np.inf)
+    return _errors_of_projection(*_rotate_and_project(rotation, points), points, white)
 
 
 def rotation_model(rotation, points: Points, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return errors (2, n) [px], derivatives (3, 2, n) by the steps of `retract_rotation`, and the same as expected."""
-    x, y = _rotate_and_project(rotation, points)[0]
+    image, depth = _rotate_and_project(rotation, points)
+    x, y = image
     slope = np.array([[x * y, 1 + y * y], [-1 - x * x, -x * y], [y, -x]])
     jacobian = np.einsum('ijn,pjn->pin', white, slope)
-    return rotation_errors(rotation, points, white), jacobian, jacobian
+    return _errors_of_projection(image, depth, points, white), jacobian, jacobian
+
+
+def _errors_of_projection(image, depth, points: Points, white: np.ndarray) -> np.ndarray:
+    errors = np.einsum('ijn,jn->in', white, points.rays1[:2] - image)
+    return np.where(np.isfinite(depth), errors, np.inf)
 
 
 def _rotate_and_project(rotation, points: Points) -> tuple[np.ndarray, np.ndarray]:
