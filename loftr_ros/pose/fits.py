@@ -148,6 +148,9 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
             if not any(_is_close(start, known) for known in known_motions):
                 fits.append(_refine(start, sample, threshold, rough=True))
                 known_motions += [start, (fits[-1].rotation, fits[-1].translation)]
+    fits = [fit for fit in fits if fit.count]
+    if not fits:
+        return None
     best = _select(fits, sample)
     some = [best] if best.other is None else [best, best.other]
     best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some], points)

@@ -290,7 +290,7 @@ def whitening(rotation, points: Points) -> np.ndarray:
     xx, yy = 1 + along[0, 0] ** 2 + along[0, 1] ** 2, 1 + along[1, 0] ** 2 + along[1, 1] ** 2
     xy = along[0, 0] * along[1, 0] + along[0, 1] * along[1, 1]
     first = 1 / np.sqrt(xx)
-    second = 1 / np.sqrt(yy - xy**2 / xx)
+    second = 1 / np.sqrt(np.maximum(yy - xy**2 / xx, 1))  # rounding may take it below 1, the noise of image 1 alone
     white = np.empty_like(along)
     white[0] = points.to_px1[0] * first
     white[1] = (points.to_px1[1] - points.to_px1[0] * (xy / xx)) * second
