@@ -34,7 +34,7 @@ from plain_rooms import MAX_SIFT_MATCHES
 from tqdm import tqdm
 
 from loftr_ros.config import Config
-from loftr_ros.evaluation.compared import BASELINES, RATIO, ROTATION, create_compared
+from loftr_ros.evaluation.compared import BASELINES, RATIO, create_compared
 from loftr_ros.evaluation.relative_pose import CORRECT_PX
 from loftr_ros.image_files import read_colour
 from loftr_ros.matchers import match_images
@@ -175,7 +175,7 @@ def weights_of(name: str) -> list[tuple[Checkpoint, Path]]:
     if name in BASELINES:
         return []
     config = dataclasses.replace(Config().matcher, weights='')
-    plain, _, weights = name.removesuffix(ROTATION).partition(':')
+    plain, _, weights = name.partition(':')
     if plain == 'gcm':
         return [find('', config.gcm.backbone), identify(config.gcm.descriptor)]
     checkpoint, path = find(weights, NETWORKS.get(plain, plain))
@@ -238,7 +238,7 @@ def main() -> None:
         nargs='+',
         default=SHIPPED,
         metavar='NAME',
-        help='NAME, NAME:WEIGHTS or NAME+rotation',
+        help='NAME or NAME:WEIGHTS',
     )
     parser.add_argument('--sets', nargs='+', choices=[*SETS, COST], help='only these, and only print them')
     parser.add_argument('--no-readme', action='store_true', help='leave the table in README.md as it is')

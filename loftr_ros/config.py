@@ -124,12 +124,11 @@ class MatcherConfig(Checked):
         choices=('lucas_kanade', 'none'),
     )
     rotation_search: str = setting(
-        'off',
-        'turns of image 1 that the matcher does not find by itself: on_failure searches for one if few matches agree, '
-        'always for each pair (slow); without effect for sift, orb and akaze',
+        'on_failure',
+        'turns and zooms of image 1 that the matcher does not find by itself: on_failure looks for one with keypoints '
+        'of ORB if few matches agree, always for each pair; without effect for sift, orb and akaze',
         choices=('off', 'on_failure', 'always'),
     )
-    zoom_search: bool = setting(True, 'rotation_search also tries a change of scale by 2 in both directions')
     keep_memory: bool = setting(
         True, 'let glibc keep freed memory: networks on a CPU run up to 1.3 times as fast', fixed=True
     )

@@ -34,6 +34,7 @@ def files(tmp_path_factory):
 def make(files):
     def make(name, **settings):
         own = {'name': name, 'weights': files[name], 'device': 'cpu', 'precision': 'fp32', 'subpixel': 'none'}
+        own['rotation_search'] = 'off'
         return create_matcher(MatcherConfig(**{**own, **settings}))
 
     return make

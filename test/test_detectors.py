@@ -61,9 +61,8 @@ def theirs(monkeypatch, tmp_path):
 
 def config(name='nearest_neighbours', detector='superpoint', weights='', **keypoints):
     keypoints = KeypointConfig(detector=detector, **keypoints)
-    return MatcherConfig(
-        name=name, weights=weights, device='cpu', precision='fp32', subpixel='none', keypoints=keypoints
-    )
+    own = {'device': 'cpu', 'precision': 'fp32', 'subpixel': 'none', 'rotation_search': 'off'}
+    return MatcherConfig(name=name, weights=weights, keypoints=keypoints, **own)
 
 
 @pytest.mark.parametrize('name', HERE)

@@ -96,9 +96,8 @@ def test_a_map_with_a_row_and_a_column_too_few_repeats_its_last_ones():
 def test_real_squeezenet_sees_red_as_red(tmp_path):
     """The matcher hands a colour image over red first: with red and blue exchanged the features are others."""
     weights = shared_data('../weights/squeezenet1_1_imagenet.safetensors')
-    config = MatcherConfig(
-        name='gcm', device='cpu', subpixel='none', gcm=GcmConfig(backbone=f'squeezenet1_1={weights}')
-    )
+    gcm = GcmConfig(backbone=f'squeezenet1_1={weights}')
+    config = MatcherConfig(name='gcm', device='cpu', subpixel='none', rotation_search='off', gcm=gcm)
     matcher = create_matcher(config)
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, :32, 2] = 255  # red left of black
@@ -123,7 +122,7 @@ def test_real_squeezenet_and_our_backbone_find_a_turn():
 def test_dfm_finds_a_shift_with_vgg_19_and_no_patch_descriptor(tmp_path):
     """The baseline of the paper, with ratios at every level. Random weights suffice for a shift by whole cells."""
     config = MatcherConfig(
-        name='gcm', device='cpu', subpixel='none', match_threshold=0.0, max_matches=0,
+        name='gcm', device='cpu', subpixel='none', rotation_search='off', match_threshold=0.0, max_matches=0,
         gcm=GcmConfig(
             backbone=f'vgg19={random_weights("vgg19", tmp_path)}', descriptor='none', refinement='paper',
             ratios='0.99,1,1,1,0.95', align=False,

@@ -24,8 +24,8 @@ def weights(tmp_path_factory):
 
 
 def make(name, weights, **settings):
-    settings = {'device': 'cpu', 'weights': weights[name], 'subpixel': 'none', 'precision': 'fp32', **settings}
-    return create_matcher(MatcherConfig(name=name, **settings))
+    own = {'device': 'cpu', 'weights': weights[name], 'precision': 'fp32', 'subpixel': 'none', 'rotation_search': 'off'}
+    return create_matcher(MatcherConfig(name=name, **{**own, **settings}))
 
 
 def shifted_texture(height=192, width=256):

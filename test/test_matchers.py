@@ -39,7 +39,9 @@ def weights(tmp_path_factory):
 
 
 def make(name: str, **settings):
-    settings = {'name': name, 'device': 'cpu', 'weights': WEIGHTS.get(name, ''), **settings}
+    """Return the matcher itself: with random weights a search for turns (test_rotation.py) would often find one."""
+    own = {'name': name, 'device': 'cpu', 'weights': WEIGHTS.get(name, ''), 'rotation_search': 'off'}
+    settings = {**own, **settings}
     return create_matcher(MatcherConfig(**settings))
 
 
@@ -201,7 +203,7 @@ def test_another_package_adds_a_matcher_by_an_entry_point(monkeypatch, tmp_path)
     importlib.invalidate_caches()
     assert matcher_names()[-1] == 'theirs'
     for subpixel in ('none', 'lucas_kanade'):
-        matcher = create_matcher(MatcherConfig(name='theirs', max_matches=3, subpixel=subpixel))
+        matcher = create_matcher(MatcherConfig(name='theirs', max_matches=3, subpixel=subpixel, rotation_search='off'))
         flat = np.zeros((60, 80), np.uint8)
         matches = match_images(matcher, flat, flat)
         assert matcher.name == 'theirs' and matches.keypoints1.tolist() == [[21, 22], [23, 24], [25, 26]]

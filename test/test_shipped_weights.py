@@ -26,12 +26,17 @@ FILES = sorted(SHIPPED.glob('*.safetensors'))
 
 
 @pytest.fixture(scope='module', params=[path.stem for path in FILES])
-def matcher(request):
+def config(request):
     checkpoint = CHECKPOINTS[request.param]
     entry = NETWORKS[checkpoint.matcher]
     name = entry.matcher or checkpoint.matcher
     settings = {'matcher.name': name, f'matcher.{entry.setting}': checkpoint.name}
-    return create_matcher(override(Config(), settings).matcher)
+    return override(Config(), settings).matcher
+
+
+@pytest.fixture(scope='module')
+def matcher(config):
+    return create_matcher(config)
 
 
 def test_the_default_matcher_is_the_first_shipped_entry():
@@ -88,9 +93,9 @@ def test_a_rendered_drive_gives_its_motion(matcher):
     assert pose_error_deg(pose.cam1_from_cam0, truth) < 2
 
 
-def test_a_higher_threshold_keeps_the_surer_matches(matcher):
+def test_a_higher_threshold_keeps_the_surer_matches(matcher, config):
     image = textures.poster(np.random.default_rng(1), 320, 240)
-    strict = create_matcher(dataclasses.replace(matcher.matcher.config, match_threshold=0.6))
+    strict = create_matcher(dataclasses.replace(config, match_threshold=0.6))
     few, many = (match_images(m, image, image) for m in (strict, matcher))
     assert 0 < len(few) <= len(many)
     assert few.confidence.min() >= 0.6

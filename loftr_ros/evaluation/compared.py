@@ -14,15 +14,12 @@ KEYPOINTS = ('sift', 'orb', 'akaze')
 LK = '+lk'
 """Ending of a name of KEYPOINTS: refined by Lucas-Kanade, as the other matchers are."""
 
-ROTATION = '+rotation'
-"""Ending of a name of another matcher: it searches for turns where few matches agree (matcher.rotation_search)."""
-
 BASELINES = [name + ending for name in ('sift', 'orb') for ending in ('', LK)]
 """The names that other matchers are compared with."""
 
 
 def create_compared(name: str, config: MatcherConfig) -> Matcher:
-    """Return the matcher of a name such as `default`, `default+rotation`, `loftr:WEIGHTS`, `sift` or `sift+lk`.
+    """Return the matcher of a name such as `default`, `loftr:WEIGHTS`, `sift` or `sift+lk`.
 
     Those of KEYPOINTS have the ratio RATIO and all their matches; `config.subpixel` holds for the others only.
     """
@@ -34,8 +31,5 @@ def create_compared(name: str, config: MatcherConfig) -> Matcher:
         )
         matcher.name = name
         return matcher
-    plain, _, weights = name.removesuffix(ROTATION).partition(':')
-    config = dataclasses.replace(config, name=plain, weights=weights or config.weights)
-    if name.endswith(ROTATION):
-        config = dataclasses.replace(config, rotation_search='on_failure')
-    return create_matcher(config)
+    plain, _, weights = name.partition(':')
+    return create_matcher(dataclasses.replace(config, name=plain, weights=weights or config.weights))

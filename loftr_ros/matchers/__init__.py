@@ -63,7 +63,7 @@ def create_matcher(config: MatcherConfig | str = 'default') -> Matcher:
         config = MatcherConfig(name=config)
     matcher = _create(config)
     if config.rotation_search != 'off' and not getattr(matcher, 'rotation_invariant', False):
-        matcher = RotationSearchMatcher(matcher, config.rotation_search == 'always', config.zoom_search)
+        matcher = RotationSearchMatcher(matcher, config.rotation_search == 'always')
     return SubpixelMatcher(matcher, config.resize_max) if config.subpixel == 'lucas_kanade' else matcher
 
 
