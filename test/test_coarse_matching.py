@@ -241,12 +241,14 @@ def test_both_ways_to_sum_give_the_same_matches(temperature):
 def test_matches_are_chosen_evenly_from_each_pair_and_keep_their_order():
     pair, cell = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 1, 30, 0, 30, 0])  # 20 cells wide: tiles of 2 x 2
     matches = cells.CoarseMatches(pair, cell, cell + 10, torch.tensor([0.8, 0.9, 0.3, 0.1, 0.8, 0.2]))
-    two = cells.choose_evenly(matches, 2, 20)
+    two = cells.choose_evenly(matches, 2, 20, 3)
     assert (two.batch_index.tolist(), two.cell0.tolist()) == ([0, 0, 1, 1, 2], [1, 30, 0, 30, 0])
-    one = cells.choose_evenly(matches, 1, 20)
+    one = cells.choose_evenly(matches, 1, 20, 3)
     assert (one.batch_index.tolist(), one.cell0.tolist(), one.cell1.tolist()) == ([0, 1, 2], [1, 30, 0], [11, 40, 10])
-    assert cells.choose_evenly(matches, 0, 20) is matches
-    assert len(cells.choose_evenly(cells.CoarseMatches(*(field[:0] for field in matches)), 3, 20).cell0) == 0
+    assert cells.choose_evenly(matches, 0, 20, 3) is matches
+    assert len(cells.choose_evenly(cells.CoarseMatches(*(field[:0] for field in matches)), 3, 20, 1).cell0) == 0
+    first = cells.CoarseMatches(*(field[:3] for field in matches))
+    assert cells.choose_evenly(first, 2, 20, 1).cell0.tolist() == [1, 30]
 
 
 @pytest.mark.parametrize('temperature', [0.3, 0.001], ids=['small', 'large'])

@@ -62,8 +62,8 @@ def test_a_match_waits_no_more_often_than_it_must(network_and_features):
     with torch.inference_mode(), Waits() as waits:
         matches = network.match(*features, threshold=0.2, max_matches=300)
     assert len(matches.confidence) == 300
-    # Range of the similarities, candidates (twice), threshold, mutual neighbours, border, even choice.
-    assert len(waits.names) <= 7, waits.names
+    # Range of the similarities, candidates (twice), matches.
+    assert len(waits.names) <= 4, waits.names
 
 
 def test_all_tensors_of_a_match_are_created_on_the_device_of_the_features(network_and_features):

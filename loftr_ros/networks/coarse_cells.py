@@ -69,13 +69,14 @@ def share_of_tile(count: int) -> int:
     return -(-2 * count // TILES**2)
 
 
-def choose_evenly(matches: CoarseMatches, count: int, width: int) -> CoarseMatches:
+def choose_evenly(matches: CoarseMatches, count: int, width: int, pairs: int) -> CoarseMatches:
     """Return at most `count` matches of every pair, spread over image 0, in the same order; 0 = all.
 
     The most confident ones, but at first no more of a tile than twice its share of `count`.
 
     Args:
         width: of the map of image 0 [cells]; a tile is a square of a tenth of it.
+        pairs: number of pairs of the batch.
     """
     if not count:
         return matches
@@ -87,7 +88,9 @@ def choose_evenly(matches: CoarseMatches, count: int, width: int) -> CoarseMatch
     turn = torch.empty_like(tile)
     turn[order] = _rank(tile[order]).div(share_of_tile(count), rounding_mode='floor')
     order = order[torch.argsort(turn[order], stable=True)]
-    keep = order[_rank(matches.batch_index[order]) < count].sort().values
+    # The number of matches of each of several pairs is not known here: a GPU would wait for it.
+    order = order[:count] if pairs == 1 else order[_rank(matches.batch_index[order]) < count]
+    keep = order.sort().values
     return CoarseMatches(*(field[keep] for field in matches))
 
 

@@ -172,8 +172,9 @@ def match_dual_softmax(
             log_columns = _log_columns(similarity.of_rows(torch.cat(tuple(parts[:number]))))
         batch_index, row, column, score, log_row = (torch.cat(fields) for fields in zip(*found, strict=True))
         confidence = (log_row + (score - log_columns[batch_index, column])).exp()
-        matches = CoarseMatches(batch_index, row, column, confidence).where(confidence > threshold)
-        matches = _eligible(_mutual_best(matches, similarity), similarity, eligible0, eligible1)
+        candidates = CoarseMatches(batch_index, row, column, confidence)
+        keep = (confidence > threshold) & _may_match(candidates, similarity, eligible0, eligible1)
+        matches = _mutual_best(candidates, keep, similarity)
         if number < len(parts) and _fewest(matches, similarity) >= enough:
             matches = _compete(similarity, torch.cat(tuple(parts[number:])), matches, log_columns, threshold, small)
             if _fewest(matches, similarity) >= enough:
@@ -365,20 +366,23 @@ def _best_of_rows_and_columns(similarity: Similarity, row_bias: Tensor, column_b
 
 
 def _select(similarity, confidence, column, mutual, threshold, eligible0, eligible1) -> CoarseMatches:
-    batch_index, row = (mutual & (confidence > threshold)).nonzero().unbind(1)
-    matches = CoarseMatches(batch_index, row, column[batch_index, row], confidence[batch_index, row])
-    return _eligible(matches, similarity, eligible0, eligible1)
+    """Return the mutual matches (B, L) above the threshold."""
+    batch_index = torch.arange(similarity.batch, device=column.device)[:, None].expand_as(column)
+    row = torch.arange(similarity.rows, device=column.device).expand_as(column)
+    matches = CoarseMatches(*(field.flatten() for field in (batch_index, row, column, confidence)))
+    keep = mutual.flatten() & (matches.confidence > threshold)
+    return matches.where(keep & _may_match(matches, similarity, eligible0, eligible1))
 
 
-def _mutual_best(candidates: CoarseMatches, similarity: Similarity) -> CoarseMatches:
-    """Return the candidates that are the first best of their row and of their column."""
+def _mutual_best(candidates: CoarseMatches, keep: Tensor, similarity: Similarity) -> CoarseMatches:
+    """Return the candidates that are the first best of their row and of their column, and `keep` (M,) bool."""
     row = candidates.batch_index * similarity.rows + candidates.cell0
     column = candidates.batch_index * similarity.columns + candidates.cell1
-    best = _is_first_best(row, candidates.confidence, similarity.batch * similarity.rows)
-    best &= _is_first_best(column, candidates.confidence, similarity.batch * similarity.columns)
-    best = best.nonzero()[:, 0]
-    best = best[row[best].argsort()]
-    return CoarseMatches(*(field[best] for field in candidates))
+    keep = keep & _is_first_best(row, candidates.confidence, similarity.batch * similarity.rows)
+    keep &= _is_first_best(column, candidates.confidence, similarity.batch * similarity.columns)
+    index = keep.nonzero()[:, 0]
+    index = index[row[index].argsort()]
+    return CoarseMatches(*(field[index] for field in candidates))
 
 
 def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
@@ -390,10 +394,8 @@ def _is_first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
     return first[group] == index
 
 
-def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligible1) -> CoarseMatches:
-    """Return the matches between cells that may be matched and are not padding."""
-    if similarity.valid0 is None and similarity.valid1 is None and eligible0 is None and eligible1 is None:
-        return matches
+def _may_match(matches: CoarseMatches, similarity: Similarity, eligible0, eligible1) -> Tensor:
+    """Return (M,) bool, False where a cell may not be matched or is padding."""
     keep = torch.ones_like(matches.batch_index, dtype=torch.bool)
     for cells0 in (similarity.valid0, eligible0):
         if cells0 is not None:
@@ -401,4 +403,4 @@ def _eligible(matches: CoarseMatches, similarity: Similarity, eligible0, eligibl
     for cells1 in (similarity.valid1, eligible1):
         if cells1 is not None:
             keep &= cells1[matches.batch_index, matches.cell1]
-    return matches.where(keep)
+    return keep

@@ -144,7 +144,7 @@ class EfficientLoFTR(MatchingNetwork):
             coarse = match_dual_softmax(similarity, threshold, eligible0, eligible1, parts, enough)
         else:
             coarse = _match_optimized(similarity, threshold, eligible0, eligible1)
-        coarse = choose_evenly(coarse, max_matches, coarse0.shape[2])
+        coarse = choose_evenly(coarse, max_matches, coarse0.shape[2], len(coarse0))
         fixed0 = None if features0.fixed is None else features0.fixed[coarse.batch_index, coarse.cell0]
         fine = self._refine(coarse0, coarse1, features0.maps, features1.maps, coarse, fixed0)
         corner0 = _place(coarse.cell0, coarse0.shape[2])

@@ -303,7 +303,7 @@ class LoFTR(MatchingNetwork):
             tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1,
             parts_of_rows(height0, width0, wanted(max_matches), device), wanted(max_matches),
         )  # fmt: skip
-        batch_index, cell0, cell1, confidence = choose_evenly(coarse, max_matches, width0)
+        batch_index, cell0, cell1, confidence = choose_evenly(coarse, max_matches, width0, batch)
         at_once = MATCHES_AT_ONCE.get(device.type, MATCHES_AT_ONCE['cpu'])
         chunks = zip(batch_index.split(at_once), cell0.split(at_once), cell1.split(at_once), strict=True)
         parts = [self.refine(features0, features1, tokens0, tokens1, *chunk) for chunk in chunks]
