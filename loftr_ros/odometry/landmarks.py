@@ -20,6 +20,10 @@ ENOUGH_DEPTH = 0.3
 NEIGHBOURHOOD_PX = 24.0
 """Points up to this distance from a pixel are used to interpolate its depth ..."""
 CELL_PX = 8
+REACH = int(NEIGHBOURHOOD_PX) // CELL_PX
+WINDOW = tuple(side.ravel() for side in np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
+"""Rows and columns of the cells of a neighbourhood, from its middle."""
+
 MIN_NEIGHBOURS = 5
 """... if there are at least this number of them."""
 INTERPOLATION_FACTOR = 2.0
@@ -91,6 +95,10 @@ class PointDepths:
         shape = (size[1] + 2, size[0] + 2)
         self._value = np.full(shape, np.nan)
         self._sigma = np.full(shape, np.inf)
+        # The best point of each cell: more neighbours add no information. The border is as wide as a neighbourhood.
+        cells = tuple(side // CELL_PX + 1 + 2 * REACH for side in shape)
+        self._cell_value, self._cell_sigma = np.zeros(cells), np.full(cells, np.inf)
+        self._cell_place = np.zeros((2, *cells))  # row and column of the point
 
     def add(self, keypoints: np.ndarray, depth: InverseDepth) -> None:
         """Use `depth` for pixels (N, 2) where it is better than what is known there."""
@@ -100,6 +108,11 @@ class PointDepths:
         order = order[depth.sigma[order] < self._sigma[row[order], column[order]]]
         self._value[row[order], column[order]] = depth.value[order]
         self._sigma[row[order], column[order]] = depth.sigma[order]
+        cell = _cells(row, column)
+        order = order[depth.sigma[order] < self._cell_sigma[cell][order]]
+        cell = _cells(row[order], column[order])
+        self._cell_value[cell], self._cell_sigma[cell] = depth.value[order], depth.sigma[order]
+        self._cell_place[0][cell], self._cell_place[1][cell] = row[order], column[order]
 
     def at(self, keypoints: np.ndarray) -> InverseDepth:
         """Return the best depth in the pixel of each point and the eight around it."""
@@ -131,30 +144,26 @@ class PointDepths:
         Inverse depth is linear in the pixel on a plane. Needed are MIN_NEIGHBOURS points within NEIGHBOURHOOD_PX whose
         misfit is small; otherwise there is a depth edge, where a point may be on either side.
         """
-        rows, columns = self._best_of_cells()
-        if len(rows) < MIN_NEIGHBOURS:
+        known = np.isfinite(self._cell_sigma)
+        if np.count_nonzero(known) < MIN_NEIGHBOURS:
             return InverseDepth.unknown(len(keypoints))
-        # In units of the neighbourhood, around the middle of the image so that the moments are exact enough.
-        middle = np.array(self._value.shape[::-1]) / 2
-        places = (np.column_stack([columns, rows]) - middle) / NEIGHBOURHOOD_PX
-        asked = (np.asarray(keypoints, np.float64) + 1 - middle) / NEIGHBOURHOOD_PX  # + 1: the border
-        squares = np.sum(asked**2, axis=1)[:, None] + np.sum(places**2, axis=1) - 2 * asked @ places.T
-        near = np.maximum(0.0, 1.0 - squares)  # (N, M)
-        value, sigma = self._value[rows, columns], self._sigma[rows, columns]
-        weights = near / np.maximum(sigma, np.median(sigma)) ** 2
-        x, y = places.T
-        terms = (np.ones_like(x), x, y, x * x, x * y, y * y, value, x * value, y * value, value**2)
-        moments = weights @ np.column_stack(terms)
-        one, mx, my, mxx, mxy, myy, mv, mxv, myv, mvv = moments.T
-        one = np.maximum(one, np.finfo(float).tiny)
-        # Moved to the pixel itself, where the plane's constant is the depth.
-        ax, ay = asked.T
-        dx, dy = mx - ax * one, my - ay * one
-        dxx, dyy = mxx - 2 * ax * mx + ax**2 * one, myy - 2 * ay * my + ay**2 * one
-        dxy = mxy - ax * my - ay * mx + ax * ay * one
-        normal = np.array([[one, dx, dy], [dx, dxx, dxy], [dy, dxy, dyy]]).transpose(2, 0, 1)
+        column, row = np.asarray(keypoints, np.float64).T + 1  # + 1: the border
+        around = tuple(own[:, None] + step for own, step in zip(_cells(*self._pixels(keypoints)), WINDOW, strict=True))
+        value, sigma = self._cell_value[around], self._cell_sigma[around]  # (N, cells)
+        y, x = (
+            (self._cell_place[axis][around] - own[:, None]) / NEIGHBOURHOOD_PX for axis, own in ((0, row), (1, column))
+        )
+        near = np.where(np.isfinite(sigma), np.maximum(0.0, 1.0 - x * x - y * y), 0.0)
+        weights = near / np.maximum(sigma, np.median(self._cell_sigma[known])) ** 2
+        wx, wy, wv = weights * x, weights * y, weights * value
+        one = np.maximum(weights.sum(axis=1), np.finfo(float).tiny)
+        mx, my, mv = wx.sum(axis=1), wy.sum(axis=1), wv.sum(axis=1)
+        mxx, mxy, myy, mxv, myv, mvv = (
+            np.einsum('nc,nc->n', *pair) for pair in ((wx, x), (wx, y), (wy, y), (wx, value), (wy, value), (wv, value))
+        )
+        normal = np.array([[one, mx, my], [mx, mxx, mxy], [my, mxy, myy]]).transpose(2, 0, 1)
         normal += 1e-6 * one[:, None, None] * np.eye(3)
-        right = np.column_stack([mv, mxv - ax * mv, myv - ay * mv])
+        right = np.column_stack([mv, mxv, myv])
         inverse = np.linalg.inv(normal)
         plane = np.einsum('nij,nj->ni', inverse, right)
         spread = np.sqrt(np.maximum(mvv - np.einsum('ni,ni->n', plane, right), 0) / one)
@@ -164,14 +173,11 @@ class PointDepths:
         deviation = INTERPOLATION_FACTOR * np.hypot(spread, np.sqrt(np.abs(inverse[:, 0, 0])))
         return InverseDepth(np.where(known, plane[:, 0], np.nan), np.where(known, deviation, np.inf))
 
-    def _best_of_cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and columns of the best point of each cell of CELL_PX: more neighbours add no information."""
-        rows, columns = np.nonzero(np.isfinite(self._value))
-        cells = rows // CELL_PX * self._value.shape[1] + columns // CELL_PX
-        order = np.lexsort((self._sigma[rows, columns], cells))
-        first = order[np.unique(cells[order], return_index=True)[1]]
-        return rows[first], columns[first]
-
     def _pixels(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         column, row = np.rint(np.asarray(keypoints, np.float64)).astype(int).T + 1
         return np.clip(row, 1, self._value.shape[0] - 2), np.clip(column, 1, self._value.shape[1] - 2)
+
+
+def _cells(row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of the cells of pixels in the arrays of PointDepths."""
+    return row // CELL_PX + REACH, column // CELL_PX + REACH

@@ -341,7 +341,7 @@ class Odometer:
         rays = geometry.undistort_points(camera, places)
         depth = np.full(len(ids), np.nan)
         if keyframe.landmarks is not None:
-            known = keyframe.landmarks.filled(inliers.keypoints0)
+            known = keyframe.landmarks.at(inliers.keypoints0)  # not interpolated: a track is one point
             depth = 1 / carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
         velocity = self._last.ray_velocities(current, ids, rays)
         used = (ids >= 0) & np.isfinite(rays).all(axis=1)

@@ -200,18 +200,20 @@ def _refined(problem: _Problem, pose: np.ndarray, threshold: float) -> tuple[np.
     some = problem.spread(SEARCHED)
     for _ in range(MAX_ROUNDS):
         before = some.project(pose)[2]
-        pose, _, _ = _refined_once(some, pose, threshold)
+        pose, _, _ = _refined_once(some, pose, threshold, rough=True)
         moved_px = some.points.focal_px * np.linalg.norm(some.project(pose)[2] - before, axis=0)
         if np.median(moved_px) < SMALL_MOVE * threshold:
             break
     return _refined_once(problem, pose, threshold)
 
 
-def _refined_once(problem: _Problem, pose: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, _Problem]:
+def _refined_once(
+    problem: _Problem, pose: np.ndarray, threshold: float, rough: bool = False
+) -> tuple[np.ndarray, np.ndarray, _Problem]:
     problem = problem.with_triangulated(pose)
     model = functools.partial(problem.model, white=problem.whitening(pose))
     points = problem.points
-    pose, covariance, _ = minimise(model, _retract, pose, points.weights, points.tiles, threshold)
+    pose, covariance, _ = minimise(model, _retract, pose, points.weights, points.tiles, threshold, rough)
     return pose, covariance, problem
 
 
