@@ -1,4 +1,4 @@
-"""The comparison of saved odometry runs, with known answers."""
+"""The comparison of saved runs, with known answers."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_run_with_three_times_the_error_is_significantly_worse(tmp_path):
     better = read_run(save(tmp_path / 'better', 0.01, 1, truth()))
     worse = read_run(save(tmp_path / 'worse', 0.03, 2, truth()))
     found = compare(better, worse)
-    assert found.frames == FRAMES - 1
+    assert found.count == FRAMES - 1
     assert found.median_ratio == pytest.approx(3, rel=0.4)  # medians of 100
     assert found.p_value < 0.001
     assert compare(worse, better).p_value == found.p_value
@@ -61,7 +61,7 @@ def test_only_motions_that_both_runs_have_are_compared(tmp_path):
     one = read_run(save(tmp_path / 'a', 0.01, 1, truth(), missing=[10]))
     two = read_run(save(tmp_path / 'b', 0.01, 2, truth(), missing=[50, 51]))
     # Of 100 motions, two lead to or from frame 10, and three to or from frames 50 and 51.
-    assert compare(one, two).frames == 100 - 2 - 3
+    assert compare(one, two).count == 100 - 2 - 3
     empty = read_run(save(tmp_path / 'c', 0.01, 2, truth(), missing=range(1, FRAMES)))
     assert compare(one, empty) is None
 
@@ -90,3 +90,29 @@ def test_the_command_prints_a_table_and_refuses_what_cannot_be_compared(tmp_path
     ):
         assert main(['compare', *map(str, runs)]) == 1
         assert words in capsys.readouterr().err
+
+
+def save_pairs(folder: Path, errors_deg) -> Path:
+    """Write a run over pairs with these errors."""
+    folder.mkdir(parents=True)
+    rows = ''.join(f'{number},{error},nan\n' for number, error in enumerate(errors_deg))
+    (folder / 'pairs.csv').write_text(f'pair,pose_deg,corner_px\n{rows}')
+    summary = {'pairs': len(errors_deg), 'pairs_with_pose': len(errors_deg), 'pose_auc_5_10_20_deg': [0.5, 0.6, 0.7]}
+    (folder / 'summary.json').write_text(json.dumps(summary))
+    (folder / 'run.json').write_text(json.dumps({'times': {'match_ms_p50': 50.0, 'pose_ms_p50': 9.0}}))
+    return folder
+
+
+def test_runs_over_pairs_are_compared_pair_by_pair(tmp_path, capsys):
+    errors = np.random.default_rng(0).uniform(1, 3, 40)
+    save_pairs(tmp_path / 'runs' / 'a', errors)
+    save_pairs(tmp_path / 'runs' / 'b', 1.5 * errors)
+    save_pairs(tmp_path / 'runs' / 'c', np.where(np.arange(40) == 7, np.inf, errors))  # one failure
+    assert main(['compare', str(tmp_path / 'runs')]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in printed.splitlines()}
+    assert lines['b'][1:] == ['40/40', '0.500/0.600/0.700', '50', '9', '1.50', '0.000']
+    assert float(lines['c'][-1]) == 1.0  # swapping the only pair that differs changes nothing
+    save(tmp_path / 'odometry', 0.01, 1, truth())
+    assert main(['compare', str(tmp_path / 'runs' / 'a'), str(tmp_path / 'odometry')]) == 1
+    assert 'one is a run over pairs and one of odometry' in capsys.readouterr().err

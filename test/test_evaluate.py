@@ -68,17 +68,15 @@ def test_missing_ground_truth_or_frames_give_an_error_with_the_need(drive):
 def test_the_command_compares_matchers_on_the_same_pairs(drive, tmp_path, capsys):
     save_sequence(drive, tmp_path / 'drive')
     arguments = ['evaluate', str(tmp_path / 'drive'), '--matchers', 'gcm', 'sift', '--max-pairs', '2']
-    assert cli.main([*arguments, '-o', str(tmp_path / 'out' / 'pairs.csv')]) == 0
+    assert cli.main([*arguments, '-o', str(tmp_path / 'out')]) == 0
     printed = capsys.readouterr().out
     assert '2 pairs' in printed
     assert [line.split()[0] for line in printed.splitlines()[1:4]] == ['matcher', 'gcm', 'sift']
-    with (tmp_path / 'out' / 'pairs.csv').open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row['pair'], row['matcher']) for row in rows] == [
-        ('0-1', 'gcm'), ('0-1', 'sift'), ('1-2', 'gcm'), ('1-2', 'sift'),
-    ]  # fmt: skip
-    assert all(float(row['rotation_deg']) < 0.5 for row in rows)
-    assert all(float(row['time_ms']) > 0 for row in rows)
+    for name in ('gcm', 'sift'):
+        with (tmp_path / 'out' / name / 'pairs.csv').open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row['pair'] for row in rows] == ['0-1', '1-2']
+        assert all(float(row['rotation_deg']) < 0.5 for row in rows)
 
 
 @pytest.mark.parametrize('name', ['orb', 'sift'])

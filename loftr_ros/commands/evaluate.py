@@ -1,36 +1,47 @@
-"""Compare matchers on the frames of a sequence: poses of pairs, or with --odometry the trajectory.
+"""Compare matchers on pairs of images, or with --odometry on the trajectory of all frames.
 
-SEQUENCE is a folder with calibrations that `loftr_ros play` can open: KITTI odometry, EuRoC, TartanAir, TUM RGB-D,
-ScanNet, a COLMAP text model, or the output of `loftr_ros demo`; pairs need true poses. With --odometry it may be a
-rosbag too (ROS 1, sqlite3, mcap), and --output gets trajectories, figures and report.html.
+SOURCE is a folder with calibrations that `loftr_ros play` can open (KITTI odometry, EuRoC, TartanAir, TUM RGB-D,
+ScanNet, a COLMAP text model, the output of `loftr_ros demo`); pairs need true poses. Or a list of pairs: SuperGlue's
+with 38 columns (.txt), LoFTR's index (.npz), a folder of HPatches. With --odometry it may be a rosbag too (ROS 1,
+sqlite3, mcap). --output gets figures, tables and report.html for each matcher.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
 import logging
-import time
 from pathlib import Path
 
-import numpy as np
-
 from loftr_ros.commands.options import add_config_arguments, read_config
-from loftr_ros.commands.output import print_table
+from loftr_ros.commands.output import BROKEN, print_table, progress_bar
 from loftr_ros.errors import InputError
-from loftr_ros.output_files import writing
 from loftr_ros.runtime import prepare_process
 
 logger = logging.getLogger(__name__)
 
 MATCHERS = ('default', 'sift', 'sift+lk', 'orb', 'orb+lk')
-HEADER = ('matcher', 'AUC@5/10/20', 'rotation', 'direction', 'inliers', 'correct', 'matches', 'failures', 'ms')
-EXPLANATION = """AUC of the pose error at 5, 10 and 20 degrees; medians of the rest: errors of rotation and direction
-[deg], inliers, matches correct within 2 px under the true pose, all matches, time of a pair [ms]. Failures: no pose."""
+HEADER = (
+    'matcher',
+    'AUC@5/10/20',
+    'RANSAC',
+    'rotation',
+    'direction',
+    'inliers',
+    'correct',
+    'matches',
+    'failures',
+    'ms',
+)
+EXPLANATION = """AUC of the pose error at 5, 10 and 20 degrees, and the same by OpenCV's RANSAC with 0.5 px, as in the
+papers; medians of the rest: errors of rotation and direction [deg], inliers, matches correct within 2 px under the true
+pose, all matches, time of a pair [ms]. Failures: no pose."""
+HOMOGRAPHY_HEADER = ('matcher', 'AUC@3/5/10', 'MMA@1/3/5/10', 'correct', 'matches', 'failures', 'ms')
+HOMOGRAPHY_EXPLANATION = """AUC of the mean error of the corners at 3, 5 and 10 px, of a homography by OpenCV's RANSAC
+with 3 px; mean matching accuracy within 1, 3, 5 and 10 px; medians of the matches correct within 3 px, all matches, and
+the time of a pair [ms]. Failures: no homography."""
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('sequence', type=Path)
+    parser.add_argument('source', type=Path)
     parser.add_argument(
         '--matchers',
         nargs='+',
@@ -49,14 +60,13 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         '--camera-info', type=Path, nargs='+', default=[], metavar='YAML', help='calibrations, as for `loftr_ros play`'
     )
+    parser.add_argument(
+        '--images', type=Path, metavar='FOLDER', help='what the paths in a list are relative to; default: its folder'
+    )
     parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
     parser.add_argument('--max-pairs', type=int, default=0, help='largest number of pairs; 0: all')
     parser.add_argument(
-        '-o',
-        '--output',
-        type=Path,
-        metavar='PATH',
-        help='write a line for each pair and matcher to this file (CSV); with --odometry a folder',
+        '-o', '--output', type=Path, metavar='FOLDER', help='write the results of each matcher to a folder in it'
     )
     add_config_arguments(parser)
 
@@ -66,10 +76,8 @@ def run(options) -> int:
         from loftr_ros.commands import evaluate_odometry
 
         return evaluate_odometry.run(options)
-    from loftr_ros.datasets import open_sequence
+    from loftr_ros.evaluation import pair_run, results
     from loftr_ros.evaluation.compared import create_compared
-    from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
-    from loftr_ros.matchers import match_images
 
     if options.step < 0 or options.max_pairs < 0:
         raise InputError(f'--step and --max-pairs must be 0 or more, got {options.step} and {options.max_pairs}')
@@ -79,34 +87,72 @@ def run(options) -> int:
     config = read_config(options)
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
-    sequence = open_sequence(options.sequence)
-    matchers = {name: create_compared(name, config.matcher) for name in options.matchers or MATCHERS}
-    scores, times_ms, lines = {name: [] for name in matchers}, {name: [] for name in matchers}, []
-    for pair, frame0, frame1, truth in itertools.islice(pairs(sequence, options.step), options.max_pairs or None):
-        for name, matcher in matchers.items():
-            started = time.perf_counter()
-            matches = match_images(matcher, frame0.image, frame1.image)
-            times_ms[name].append(1e3 * (time.perf_counter() - started))
-            scores[name].append(score_pair(matches, frame0.camera, frame1.camera, truth, config.pose))
-            lines.append((pair, name, *scores[name][-1], times_ms[name][-1]))
-    print(f'{sequence.name}: {len(next(iter(scores.values())))} pairs')
-    print_table([HEADER, *(row(name, summarise(scores[name]), np.median(times_ms[name])) for name in matchers)])
-    print(EXPLANATION)
+    pairs = _open(options)
+    count = min(pairs.count, options.max_pairs or pairs.count)
+    table, faults = [], []
+    for name in options.matchers or MATCHERS:
+        matcher = create_compared(name, config.matcher)
+        with progress_bar(f'{pairs.name}, {name}', count) as advance:
+            found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance)
+        faults = found.dropped
+        if not found.rows:
+            raise InputError(f'{options.source} gave no pair: {"; ".join(faults)}')
+        summary = pair_run.summarise(found)
+        if options.output:
+            folder = options.output / results.folder_name(name)
+            about = results.circumstances(found.matcher, options.source, pair_run.times(found), faults, [])
+            results.write_pair_results(folder, found, config, summary, about)
+            _write_report(
+                folder / 'report.html', f'{pairs.name}: pairs with {name}', pairs, matcher, found, summary, about
+            )
+        table.append(_row(name, found, summary, pair_run.times(found)['match_ms_p50']))
+    print(f'{pairs.name}: {len(found.rows)} pairs')
+    print_table([HEADER if pairs.has_motion else HOMOGRAPHY_HEADER, *table])
+    print(EXPLANATION if pairs.has_motion else HOMOGRAPHY_EXPLANATION)
     if options.output:
-        write_csv(options.output, lines)
-        print(f'wrote {options.output}')
-    return 0
+        print(f'wrote {options.output}: a folder for each matcher, with report.html')
+    for text in faults:
+        print(f'NOT READ {text}')
+    return BROKEN if faults else 0
 
 
-def row(name: str, summary, milliseconds: float) -> tuple[str, ...]:
-    auc = '/'.join(f'{value:.2f}' for value in summary.auc)
-    counts = (summary.num_inliers, summary.num_correct, summary.num_matches, summary.num_failures, milliseconds)
-    angles = (summary.rotation_deg, summary.direction_deg)
-    return name, auc, *(f'{angle:.3g}' for angle in angles), *(f'{count:.0f}' for count in counts)
+def _open(options):
+    """Return the PairSet of a list, or of the frames of a sequence."""
+    from loftr_ros.datasets import open_sequence
+    from loftr_ros.datasets.pair_lists import is_pair_list, read_pair_list
+    from loftr_ros.evaluation.pair_run import pairs_of_sequence
+
+    if is_pair_list(options.source):
+        return read_pair_list(options.source, options.images)
+    if options.images:
+        raise InputError(f'--images is only for a list of pairs (.txt, .npz), and {options.source} is none')
+    return pairs_of_sequence(open_sequence(options.source), options.step)
 
 
-def write_csv(path: Path, lines: list[tuple]) -> None:
-    from loftr_ros.evaluation.relative_pose import PairScore
+def _write_report(path: Path, title: str, pairs, matcher, found, summary: dict, about: dict) -> None:
+    """Match the pairs of the pictures again: a run keeps no images."""
+    from loftr_ros.evaluation.pair_report import examples, write_pair_report
+    from loftr_ros.evaluation.pair_run import match_pair
 
-    with writing(path) as unfinished, unfinished.open('w', newline='') as file:
-        csv.writer(file).writerows([('pair', 'matcher', *PairScore._fields, 'time_ms'), *lines])
+    shown = {}
+    for name, row in examples(found).items():
+        pair = pairs.load(found.numbers[row])
+        shown[name] = found.rows[row], pair, match_pair(matcher, pair)
+    write_pair_report(path, title, found, shown, summary, about)
+
+
+def _row(name: str, found, summary: dict, milliseconds: float) -> tuple[str, ...]:
+    counts = [summary['correct_median'], summary['matches_median']]
+    if found.has_motion:
+        auc, by_opencv = (_joined(summary[f'pose_auc_5_10_20_deg{ending}']) for ending in ('', '_opencv_ransac_0.5px'))
+        angles = (f'{summary[f"{kind}_deg_median"]:.3g}' for kind in ('rotation', 'direction'))
+        counts = [summary['inliers_median'], *counts, summary['pairs'] - summary['pairs_with_pose'], milliseconds]
+        return name, auc, by_opencv, *angles, *(f'{count:.0f}' for count in counts)
+    failures = sum(row.corner_px == float('inf') for row in found.rows)
+    mma = summary['mma_1_to_10_px']
+    cells = _joined(summary['homography_auc_3_5_10_px']), _joined([mma[px - 1] for px in (1, 3, 5, 10)])
+    return name, *cells, *(f'{count:.0f}' for count in (*counts, failures, milliseconds))
+
+
+def _joined(values) -> str:
+    return '/'.join(f'{value:.2f}' for value in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from loftr_ros.commands.options import read_config
-from loftr_ros.commands.output import print_table, progress_bar
+from loftr_ros.commands.output import BROKEN, print_table, progress_bar
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import override
@@ -29,9 +29,6 @@ EXPLANATION = """ATE: root mean square of the position errors after alignment, a
 the lengths in summary.json; NEES: mean squared error over the covariance for each degree of freedom (1 where it is
 right); medians of the time of matching and of everything else."""
 
-BROKEN = 3
-"""Exit status when part of the source could not be read; the rest was evaluated."""
-
 
 def run(options) -> int:
     """Evaluate each matcher; return BROKEN if the source is broken somewhere."""
@@ -52,13 +49,15 @@ def run(options) -> int:
             found = run_odometry(source.frame_sets, matcher, config, advance)
         faults = [*source.faults, *found.dropped]
         if not found.rows:
-            raise InputError(f'{options.sequence} gave no set of frames: {"; ".join(faults) or "it has none"}')
+            raise InputError(f'{options.source} gave no set of frames: {"; ".join(faults) or "it has none"}')
         truth = source.truth_at(found.stamps_ns)
         result = None if truth is None else score(found, truth)
-        folder = options.output / name.replace('/', '_').replace(':', '_') if options.output else None
+        folder = options.output / results.folder_name(name) if options.output else None
         summary = results.summarise(found, result)
         if folder:
-            about = results.circumstances(found, options.sequence, source.faults)
+            about = results.circumstances(
+                found.matcher, options.source, results.times(found), found.dropped, source.faults
+            )
             results.write_results(folder, found, result, config, summary, about)
             title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
             write_report(folder / 'report.html', title, found, result, summary, about)
@@ -74,7 +73,7 @@ def run(options) -> int:
 
 def _open(open_source, options, config):
     return open_source(
-        options.sequence,
+        options.source,
         options.odometry,
         config,
         truth=options.truth,

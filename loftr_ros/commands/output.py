@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
+BROKEN = 3
+"""Exit status of an evaluation when part of its source could not be read; the rest was evaluated."""
+
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

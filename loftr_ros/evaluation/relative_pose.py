@@ -11,7 +11,7 @@ from loftr_ros import geometry
 from loftr_ros.camera import Camera
 from loftr_ros.config import PoseConfig
 from loftr_ros.datasets.sequence import Sequence
-from loftr_ros.datatypes import Frame, Matches, PoseFailure
+from loftr_ros.datatypes import Frame, Matches, PoseFailure, RelativePose
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.metrics import (
     count_correct,
@@ -52,7 +52,13 @@ class Summary(NamedTuple):
 
 
 def pairs(sequence: Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np.ndarray]]:
-    """Yield name, frames and true cam1_from_cam0 (4, 4) of the frames i and i + step; step 0: left and right.
+    """Yield `pair_at` for all pairs; the errors are those of `count_pairs`."""
+    for index in range(count_pairs(sequence, step)):
+        yield pair_at(sequence, step, index)
+
+
+def count_pairs(sequence: Sequence, step: int) -> int:
+    """Return the number of pairs of the frames i and i + step; step 0: left and right.
 
     Raises:
         InputError: the sequence has no true pose, camera, or second camera, or fewer frames than that.
@@ -65,24 +71,36 @@ def pairs(sequence: Sequence, step: int) -> Iterator[tuple[str, Frame, Frame, np
         )
     if len(sequence) <= step:
         raise InputError(f'{sequence.name} has {len(sequence)} frames, needs more than {step}; take a smaller step')
-    for index in range(0, len(sequence) - step, max(step, 1)):
-        if step == 0:
-            yield str(index), *sequence.frames(index), truth
-        else:
-            frame0, frame1 = (sequence.frames(i)[0] for i in (index, index + step))
-            yield (
-                f'{index}-{index + step}',
-                frame0,
-                frame1,
-                geometry.invert_transform(truth[index + step]) @ truth[index],
-            )
+    return -(-(len(sequence) - step) // max(step, 1))
 
 
-def score_pair(matches: Matches, camera0: Camera, camera1: Camera, truth: np.ndarray, config: PoseConfig) -> PairScore:
-    """Return the score of matches against the true cam1_from_cam0 (4, 4)."""
+def pair_at(sequence: Sequence, step: int, number: int) -> tuple[str, Frame, Frame, np.ndarray]:
+    """Return name, frames and true cam1_from_cam0 (4, 4) of a pair, 0 .. `count_pairs` - 1."""
+    if step == 0:
+        return str(number), *sequence.frames(number), sequence.cam1_from_cam0
+    first, second = number * step, (number + 1) * step
+    frame0, frame1 = (sequence.frames(index)[0] for index in (first, second))
+    truth = geometry.invert_transform(sequence.world_from_cam0[second]) @ sequence.world_from_cam0[first]
+    return f'{first}-{second}', frame0, frame1, truth
+
+
+def score_pair(
+    matches: Matches,
+    camera0: Camera,
+    camera1: Camera,
+    truth: np.ndarray,
+    config: PoseConfig,
+    pose: RelativePose | PoseFailure | None = None,
+) -> PairScore:
+    """Return the score of matches against the true cam1_from_cam0 (4, 4).
+
+    Args:
+        pose: of the matches; None: it is estimated here.
+    """
     errors = geometry.epipolar_error_px(truth, matches.keypoints0, matches.keypoints1, camera0, camera1)
     correct = count_correct(errors, CORRECT_PX)
-    pose = estimate_relative_pose(matches, camera0, camera1, config)
+    if pose is None:
+        pose = estimate_relative_pose(matches, camera0, camera1, config)
     if isinstance(pose, PoseFailure):
         return PairScore(np.inf, np.inf, np.inf, pose.num_inliers, correct, len(matches))
     rotation = rotation_error_deg(pose.rotation, truth[:3, :3])

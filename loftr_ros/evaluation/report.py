@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from loftr_ros.datatypes import Scale
+from loftr_ros.evaluation.html_parts import figure_html, picture_html, section, table, write_document
 from loftr_ros.evaluation.odometry_run import OdometryRun, OdometryScore
 from loftr_ros.evaluation.plots import draw_matches, new_figure
 from loftr_ros.evaluation.trajectory import path_lengths
 from loftr_ros.geometry import epipolar_error_px
 from loftr_ros.odometry.base_frame import BASE_FROM_FORWARD_CAMERA
-from loftr_ros.output_files import writing
 
 TRUTH = {'color': '0.45', 'linewidth': 4, 'alpha': 0.5, 'label': 'truth'}
 ESTIMATE = {'color': 'tab:blue', 'label': 'estimated'}
 STATUS_COLOURS = {'TOO_FEW': 'tab:red', 'LOST': 'darkred', 'PURE_ROTATION': 'tab:orange', 'STATIC': 'tab:green'}
 PICTURE_WIDTH = 1100
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 2em auto; padding: 0 1em; color: #222; }
-h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; } table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
-.note { color: #666; }
-"""
 
 
 def write_report(
@@ -39,26 +29,17 @@ def write_report(
     Args:
         summary, circumstances: as of results.summarise and results.circumstances.
     """
-    parts = [f'<h1>{html.escape(title)}</h1>', _headline(run, summary)]
-    parts += _section('Trajectory', _figure_html(_trajectory(run, score)), _trajectory_note(run, score))
-    parts += _section('Position and orientation over time', _figure_html(_over_time(run, score)))
+    parts = [_headline(run, summary)]
+    parts += section('Trajectory', figure_html(_trajectory(run, score)), _trajectory_note(run, score))
+    parts += section('Position and orientation over time', figure_html(_over_time(run, score)))
     if score is not None:
-        parts += _section('Errors along the path', _figure_html(_errors(run, score)), _error_note(run))
-    parts += _section('Matches and times', _figure_html(_counts(run)))
+        parts += section('Errors along the path', figure_html(_errors(run, score)), _error_note(run))
+    parts += section('Matches and times', figure_html(_counts(run)))
     for name, pair in run.examples.items():
-        parts += _section(f'Matches of the pair {name}', *_pair(pair))
-    parts += _section('All figures', _table(summary))
-    parts += _section('Circumstances', _table(circumstances), 'The settings are in config.yaml beside this file.')
-    document = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{"".join(parts)}</body></html>'
-    )
-    with writing(path) as file:
-        file.write_text(document, encoding='utf-8')
-
-
-def _section(title: str, body: str, note: str = '') -> list[str]:
-    return [f'<h2>{html.escape(title)}</h2>', f'<p class="note">{html.escape(note)}</p>' if note else '', body]
+        parts += section(f'Matches of the pair {name}', *_pair(pair))
+    parts += section('All figures', table(summary))
+    parts += section('Circumstances', table(circumstances), 'The settings are in config.yaml beside this file.')
+    write_document(path, title, parts)
 
 
 def _headline(run: OdometryRun, summary: dict) -> str:
@@ -235,32 +216,4 @@ def _pair(pair) -> tuple[str, str]:
         errors = epipolar_error_px(pose.cam1_from_cam0, inliers.keypoints0, inliers.keypoints1, *cameras)
         if np.isfinite(errors).all():
             note += f', whose epipolar error is {np.median(errors):.2f} px in the median'
-    return _image_html(cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes(), 'jpeg'), note + '.'
-
-
-# --- HTML ------------------------------------------------------------------------------------------------------------
-
-
-def _figure_html(figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=100)
-    return _image_html(stream.getvalue(), 'png')
-
-
-def _image_html(data: bytes, kind: str) -> str:
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="">'
-
-
-def _table(values: dict) -> str:
-    rows = ''
-    for key, value in values.items():
-        if isinstance(value, dict):
-            value = ', '.join(f'{name} {_text(item)}' for name, item in value.items())
-        elif isinstance(value, (list, tuple)):
-            value = ' '.join(_text(item) for item in value) or 'none'
-        rows += f'<tr><th>{html.escape(key)}</th><td>{html.escape(_text(value))}</td></tr>'
-    return f'<table>{rows}</table>'
-
-
-def _text(value) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    return picture_html(picture), note + '.'

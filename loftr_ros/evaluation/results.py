@@ -19,6 +19,7 @@ from loftr_ros.datasets.poses import poses_to_tum
 from loftr_ros.datatypes import Scale
 from loftr_ros.errors import LoftrRosError
 from loftr_ros.evaluation.odometry_run import OdometryRun, OdometryScore, Row
+from loftr_ros.evaluation.pair_run import MMA_PX, PairRow, PairRun
 from loftr_ros.output_files import writing
 from loftr_ros.parameter_files import to_yaml
 from loftr_ros.weights import locate
@@ -77,8 +78,14 @@ def times(run: OdometryRun) -> dict[str, float]:
     }
 
 
-def circumstances(run: OdometryRun, source: Path, faults: list[str]) -> dict:
-    """Return what is needed to judge and to repeat a run."""
+def circumstances(matcher: str, source: Path, times_ms: dict, dropped: list[str], faults: list[str]) -> dict:
+    """Return what is needed to judge and to repeat a run.
+
+    Args:
+        matcher: its name.
+        dropped: what was left out, with the reasons.
+        faults: of the source.
+    """
     import cv2
     import torch
 
@@ -95,9 +102,9 @@ def circumstances(run: OdometryRun, source: Path, faults: list[str]) -> dict:
             'numpy': np.__version__,
             'opencv': cv2.__version__,
         },
-        'weights_sha256': _weights_hash(run.matcher),
-        'times': times(run),
-        'dropped': run.dropped,
+        'weights_sha256': _weights_hash(matcher),
+        'times': times_ms,
+        'dropped': dropped,
         'faults_of_the_source': faults,
     }
 
@@ -139,10 +146,7 @@ def write_results(
     Args:
         summary, about: as of `summarise` and `circumstances`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / 'summary.json', summary)
-    _write_json(folder / 'run.json', about)
-    _write_text(folder / 'config.yaml', to_yaml(config))
+    _write_common(folder, config, summary, about)
     _write_table(folder / 'frames.csv', Row._fields, run.rows)
     rows = zip((row.number for row in run.rows), run.match_s, run.compute_s, strict=True)
     _write_table(folder / 'times.csv', ('number', 'match_s', 'compute_s'), rows)
@@ -154,6 +158,31 @@ def write_results(
     if score is not None:
         with writing(folder / 'truth.tum') as file:
             poses_to_tum(file, run.stamps_ns[score.rows], score.truth)
+
+
+def write_pair_results(folder: Path, run: PairRun, config: Config, summary: dict, about: dict) -> None:
+    """Write the files of a run over pairs into a folder, except the report.
+
+    pairs.csv and summary.json are the same for the same input, configuration and machine.
+    """
+    _write_common(folder, config, summary, about)
+    names = [f'accuracy_{px}_px' for px in MMA_PX]
+    rows = [(*row[:-1], *row.accuracy) for row in run.rows]
+    _write_table(folder / 'pairs.csv', (*PairRow._fields[:-1], *names), rows)
+    rows = zip((row.pair for row in run.rows), run.match_s, run.pose_s, strict=True)
+    _write_table(folder / 'times.csv', ('pair', 'match_s', 'pose_s'), rows)
+
+
+def folder_name(matcher: str) -> str:
+    """Return the name of the folder with the results of a matcher."""
+    return matcher.replace('/', '_').replace(':', '_')
+
+
+def _write_common(folder: Path, config: Config, summary: dict, about: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / 'summary.json', summary)
+    _write_json(folder / 'run.json', about)
+    _write_text(folder / 'config.yaml', to_yaml(config))
 
 
 def _write_json(path: Path, content: dict) -> None:
