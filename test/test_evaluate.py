@@ -75,7 +75,7 @@ def test_the_command_compares_matchers_on_the_same_pairs(drive, tmp_path, capsys
     for name in ('gcm', 'sift'):
         with (tmp_path / 'out' / name / 'pairs.csv').open() as file:
             rows = list(csv.DictReader(file))
-        assert [row['pair'] for row in rows] == ['0-1', '1-2']
+        assert [row['pair'] for row in rows] == ['0 1', '1 2']
         assert all(float(row['rotation_deg']) < 0.5 for row in rows)
 
 

@@ -65,6 +65,11 @@ def bag(drive, tmp_path_factory):
             write('/camera/color/camera_info', info(store, stamp_ns, drive.camera0), stamp_ns)
             write('/camera/aligned_depth_to_color/image_raw', image_message(store, stamp_ns, depth, '16UC1'), stamp_ns)
             write('/truth', odometry(store, stamp_ns, drive.world_from_cam0[index]), stamp_ns)
+            write(
+                '/tf',
+                transforms(store, stamp_ns, {'camera': drive.world_from_cam0[index], 'door': np.eye(4)}),
+                stamp_ns,
+            )
     return path
 
 
@@ -101,6 +106,22 @@ def odometry(store, stamp_ns, pose):
     )
 
 
+def transforms(store, stamp_ns, poses):
+    """Return a message with the transforms from `map` to these frames."""
+
+    def make(name, **values):
+        return store.types[f'geometry_msgs/msg/{name}'](**values)
+
+    stamped = []
+    for child, pose in poses.items():
+        place = make('Vector3', **dict(zip('xyz', pose[:3, 3].tolist(), strict=True)))
+        turn = make('Quaternion', **dict(zip('xyzw', quaternion_from_matrix(pose[:3, :3]).tolist(), strict=True)))
+        transform = make('Transform', translation=place, rotation=turn)
+        frame = header(store, stamp_ns, 'map')
+        stamped.append(make('TransformStamped', header=frame, child_frame_id=child, transform=transform))
+    return store.types['tf2_msgs/msg/TFMessage'](transforms=stamped)
+
+
 def evaluate(*arguments):
     return cli.main(['evaluate', *map(str, arguments), *QUICK])
 
@@ -132,7 +153,7 @@ def test_the_same_input_gives_the_same_bytes(folder, tmp_path):
         assert first.read_bytes() == second.read_bytes(), file
 
 
-@pytest.mark.parametrize('truth', ['/truth', 'file'])
+@pytest.mark.parametrize('truth', ['/truth', '/tf:map:camera', 'file'])
 def test_a_bag_is_evaluated_with_its_own_truth_and_what_could_not_be_read_is_told(bag, drive, tmp_path, truth, capsys):
     if truth == 'file':
         truth = tmp_path / 'truth.txt'
@@ -169,7 +190,11 @@ def test_without_truth_there_is_a_trajectory_and_no_error(bag, tmp_path, capsys)
     ('arguments', 'words'),
     [
         (['--odometry', 'stereo'], 'a stereo rig has 2 image topics, got 1: /camera/color/image_raw'),
-        (['--odometry', 'rgbd', '--truth', '/nothing'], 'no trajectory on /nothing; topics with one: /truth'),
+        (['--odometry', 'rgbd', '--truth', '/nothing'], 'no trajectory on /nothing; topics with one: /tf, /truth'),
+        (['--odometry', 'rgbd', '--truth', '/tf'], 'has the transforms map:camera, map:door; name one'),
+        (['--odometry', 'rgbd', '--truth', '/tf:map:robot'], 'has the transforms map:camera, map:door; name one'),
+        (['--odometry', 'rgbd', '--truth', '/truth:map:camera'], 'no trajectory on /truth:map:camera'),
+        (['--odometry', 'mono', '--export', 'colmap'], '--export is for pairs of images'),
         (['--odometry', 'mono', '--topics', '/wrong'], 'no image topic /wrong'),
         (['--truth', '/truth'], '--truth is only for --odometry'),
     ],

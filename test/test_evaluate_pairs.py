@@ -1,8 +1,10 @@
 """Evaluation of pairs: lists of other projects, figures whose values are known, and the folder of results."""
 
+import contextlib
 import csv
 import json
 import shutil
+import sqlite3
 
 import cv2
 import numpy as np
@@ -129,7 +131,7 @@ def test_folders_of_homographies_are_read(image, matrix, drive, tmp_path):
     pairs = read_pair_list(tmp_path)
     assert (pairs.count, pairs.has_motion, read_pair_list(tmp_path / 'v_one').count) == (4, False, 2)
     pair = pairs.load(1)
-    assert pair.name == 'i_two 1-3' and pair.frame0.camera is None
+    assert pair.names[1] == 'i_two/' + image.format(3) and pair.frame0.camera is None
     np.testing.assert_array_equal(pair.image1_from_image0, 3 * np.eye(3))
     np.testing.assert_array_equal(pair.frame1.image, drive.frames(3)[0].image)
     (tmp_path / 'v_one' / image.format(3)).unlink()
@@ -229,7 +231,7 @@ def test_results_of_pairs_are_a_folder_with_a_report_and_the_same_twice(drive, t
             assert (one / file).read_bytes() == (two / file).read_bytes()
         with (one / 'pairs.csv').open() as file:
             rows = list(csv.DictReader(file))
-        assert [row['pair'] for row in rows] == ['0-1', '1-2', '2-3']
+        assert [row['pair'] for row in rows] == ['0 1', '1 2', '2 3']
         assert all(float(row['rotation_deg']) < 0.5 and row['status'] == 'OK' for row in rows)
         summary = json.loads((one / 'summary.json').read_text())
         assert summary['pairs_with_pose'] == 3 and min(summary['pose_auc_5_10_20_deg']) > 0.8
@@ -264,3 +266,22 @@ def test_examples_are_the_best_the_median_and_the_worst_pair():
     times = np.zeros(5)
     run = pair_run.PairRun('x', True, rows, list(range(5)), times, times, times, times, [])
     assert examples(run) == {'best': 4, 'median': 3, 'worst': 2}
+
+
+def test_matches_are_exported_for_colmap_and_hloc(pictures, drive, capsys):
+    h5py = pytest.importorskip('h5py')
+    folder, camera, truth = pictures
+    (folder / 'pairs.txt').write_text(row_of_list(camera, truth))
+    arguments = ['evaluate', str(folder / 'pairs.txt'), '--matchers', 'sift', '--export', 'colmap', 'hdf5']
+    assert cli.main(arguments) == 1
+    assert '--export needs a folder' in capsys.readouterr().err
+    assert cli.main([*arguments, '-o', str(folder / 'out')]) == 0
+    results = folder / 'out' / 'sift'
+    [count] = [int(row['matches']) for row in csv.DictReader((results / 'pairs.csv').open())]
+    with h5py.File(results / 'matches.h5') as file:
+        matches0 = file['a.png/b.png/matches0'][:]
+    with contextlib.closing(sqlite3.connect(results / 'matches.db')) as database:
+        assert database.execute('SELECT name FROM images ORDER BY name').fetchall() == [('a.png',), ('b.png',)]
+        [(exported,)] = database.execute('SELECT rows FROM matches').fetchall()
+    # Points of one pixel become one keypoint: SIFT finds the same corner in several scales.
+    assert count / 2 < exported == np.count_nonzero(matches0 >= 0) <= count

@@ -53,7 +53,10 @@ def add_arguments(parser) -> None:
         '--odometry', choices=('mono', 'stereo', 'rgbd'), help='compute the motion over all frames with this rig'
     )
     parser.add_argument(
-        '--truth', default='', metavar='FILE|TOPIC', help='true trajectory: a file in TUM format, or a topic of the bag'
+        '--truth',
+        default='',
+        metavar='FILE|TOPIC',
+        help='true trajectory: a file in TUM format, a topic of the bag, or a transform of it: /tf:PARENT:CHILD',
     )
     parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC', help='image topics of the bag: one, or two')
     parser.add_argument('--depth-topic', default='', metavar='TOPIC', help='depth images of the bag')
@@ -67,6 +70,13 @@ def add_arguments(parser) -> None:
     parser.add_argument('--max-pairs', type=int, default=0, help='largest number of pairs; 0: all')
     parser.add_argument(
         '-o', '--output', type=Path, metavar='FOLDER', help='write the results of each matcher to a folder in it'
+    )
+    parser.add_argument(
+        '--export',
+        nargs='+',
+        choices=('colmap', 'hdf5'),
+        default=[],
+        help="also write the matches there: a database of COLMAP, hloc's HDF5 files",
     )
     add_config_arguments(parser)
 
@@ -84,6 +94,8 @@ def run(options) -> int:
     for name in ('truth', 'topics', 'depth_topic', 'camera_info'):
         if getattr(options, name):
             raise InputError(f'--{name.replace("_", "-")} is only for --odometry')
+    if options.export and not options.output:
+        raise InputError('--export needs a folder: add --output FOLDER')
     config = read_config(options)
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
@@ -93,7 +105,8 @@ def run(options) -> int:
     for name in options.matchers or MATCHERS:
         matcher = create_compared(name, config.matcher)
         with progress_bar(f'{pairs.name}, {name}', count) as advance:
-            found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance)
+            exported = _Exported(options.export)
+            found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance, exported.keep)
         faults = found.dropped
         if not found.rows:
             raise InputError(f'{options.source} gave no pair: {"; ".join(faults)}')
@@ -102,6 +115,7 @@ def run(options) -> int:
             folder = options.output / results.folder_name(name)
             about = results.circumstances(found.matcher, options.source, pair_run.times(found), faults, [])
             results.write_pair_results(folder, found, config, summary, about)
+            exported.write(folder)
             _write_report(
                 folder / 'report.html', f'{pairs.name}: pairs with {name}', pairs, matcher, found, summary, about
             )
@@ -114,6 +128,33 @@ def run(options) -> int:
     for text in faults:
         print(f'NOT READ {text}')
     return BROKEN if faults else 0
+
+
+class _Exported:
+    """The matches of all pairs, and the cameras of the images.
+
+    Args:
+        formats: of --export; without one nothing is kept.
+    """
+
+    def __init__(self, formats):
+        self.formats = formats
+        self.matches, self.cameras = {}, {}
+
+    def keep(self, pair, matches) -> None:
+        if self.formats:
+            self.matches[pair.names] = matches
+            self.cameras |= zip(pair.names, (pair.frame0.camera, pair.frame1.camera), strict=True)
+
+    def write(self, folder: Path) -> None:
+        from loftr_ros.exports import write_colmap, write_hdf5
+
+        if 'colmap' in self.formats:
+            if None in self.cameras.values():
+                raise InputError('--export colmap needs calibrated images; a folder of homographies has none')
+            write_colmap(folder / 'matches.db', self.matches, self.cameras)
+        if 'hdf5' in self.formats:
+            write_hdf5(folder / 'features.h5', folder / 'matches.h5', self.matches)
 
 
 def _open(options):

@@ -38,6 +38,8 @@ def run(options) -> int:
     from loftr_ros.evaluation.report import write_report
     from loftr_ros.evaluation.sources import open_source
 
+    if options.export:
+        raise InputError('--export is for pairs of images, not for --odometry')
     config = override(read_config(options), {'input.pairing': 'odometry', 'odometry.rig': options.odometry})
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)

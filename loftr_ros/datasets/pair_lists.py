@@ -29,13 +29,17 @@ FIRST_IMAGE_NAME = re.compile(r'(img)?1')
 
 
 class ImagePair(NamedTuple):
-    """Two images and how the second one follows from the first one: by a motion of the camera or by a homography."""
+    """Two images, their names, and how the second one follows from the first one: by a motion or by a homography."""
 
-    name: str
+    names: tuple[str, str]
     frame0: Frame
     frame1: Frame
     cam1_from_cam0: np.ndarray | None = None  # (4, 4)
     image1_from_image0: np.ndarray | None = None  # (3, 3)
+
+    @property
+    def name(self) -> str:
+        return ' '.join(self.names)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ def _superglue_list(path: Path, images: Path) -> PairSet:
             ),
             strict=True,
         )
-        return ImagePair(' '.join(names), *frames, turned[1] @ pose @ turned[0].T)
+        return ImagePair(tuple(names), *frames, turned[1] @ pose @ turned[0].T)
 
     return PairSet(path.stem, len(rows), load)
 
@@ -146,7 +150,7 @@ def _loftr_index(path: Path, images: Path) -> PairSet:
     def load(index: int) -> ImagePair:
         first, second = pairs[index]
         motion = np.asarray(poses[second], np.float64) @ invert_transform(np.asarray(poses[first], np.float64))
-        return ImagePair(f'{names[first]} {names[second]}', frame(first), frame(second), motion)
+        return ImagePair((str(names[first]), str(names[second])), frame(first), frame(second), motion)
 
     return PairSet(path.stem, len(pairs), load)
 
@@ -178,11 +182,12 @@ def _homographies(path: Path) -> PairSet:
             second = pictures.get(number) or pictures.get(f'img{number}')
             if first is None or second is None:
                 raise InputError(f'{file} is a homography of images 1 and {number}, but {folder} does not have both')
-            pairs.append((f'{folder.name} 1-{number}', first, second, file))
+            pairs.append((first, second, file))
 
     def load(index: int) -> ImagePair:
-        name, first, second, file = pairs[index]
+        first, second, file = pairs[index]
         frames = (Frame(read_image(image), None) for image in (first, second))
-        return ImagePair(name, *frames, image1_from_image0=read_matrix(file, ((3, 3),)))
+        names = tuple(f'{image.parent.name}/{image.name}' for image in (first, second))
+        return ImagePair(names, *frames, image1_from_image0=read_matrix(file, ((3, 3),)))
 
     return PairSet(path.name, len(pairs), load, has_motion=False)

@@ -96,7 +96,9 @@ def pairs_of_sequence(sequence: Sequence, step: int) -> PairSet:
     """
 
     def load(index: int) -> ImagePair:
-        return ImagePair(*pair_at(sequence, step, index))
+        name, frame0, frame1, motion = pair_at(sequence, step, index)
+        names = name.split('-') if step else (f'{name}_left', f'{name}_right')
+        return ImagePair(tuple(names), frame0, frame1, motion)
 
     return PairSet(sequence.name, count_pairs(sequence, step), load)
 
@@ -107,8 +109,14 @@ def run_pairs(
     matcher: Matcher,
     config: PoseConfig,
     progress: Callable[[int], None] = lambda done: None,
+    keep: Callable[[ImagePair, Matches], None] = lambda pair, matches: None,
 ) -> PairRun:
-    """Match the first `count` pairs; pairs that cannot be read are listed and left out."""
+    """Match the first `count` pairs; pairs that cannot be read are listed and left out.
+
+    Args:
+        progress: called with the number of pairs done.
+        keep: called with each pair and its matches.
+    """
     rows, numbers, times, dropped = [], [], [], []
     of_confidence = np.zeros((2, BINS), np.int64)
     for index in range(count):
@@ -127,6 +135,7 @@ def run_pairs(
         bins = np.minimum((matches.confidence * BINS).astype(int), BINS - 1)
         for kind, some in enumerate((bins, bins[errors_px(pair, matches) <= correct_px(pairs.has_motion)])):
             of_confidence[kind] += np.bincount(some, minlength=BINS)
+        keep(pair, matches)
         progress(index + 1)
     match_s, pose_s = np.array(times).reshape(-1, 2).T
     return PairRun(matcher.name, pairs.has_motion, rows, numbers, match_s, pose_s, *of_confidence, dropped)

@@ -27,6 +27,8 @@ POSE_TYPES = {
 }
 """Types of topics with a true trajectory, and the pose in a message."""
 
+TF_TYPE = 'tf2_msgs/msg/TFMessage'
+
 
 @dataclasses.dataclass
 class Source:
@@ -61,7 +63,8 @@ def open_source(
     """Open a folder of images or a bag for a rig: mono, stereo or rgbd.
 
     Args:
-        truth: file in TUM format, or topic of a bag with one of POSE_TYPES; empty: that of the folder, if it has one.
+        truth: file in TUM format, topic of a bag with one of POSE_TYPES, or `/tf:PARENT:CHILD` for a transform; empty: that
+            of the folder, if it has one.
         image_topics, depth_topic: of a bag; by default found by their types and names.
         camera_files: calibration files, for a source without.
 
@@ -116,19 +119,35 @@ def _until_broken(frame_sets: Iterator[FrameSet], faults: list[str]) -> Iterator
         faults.append(f'the bag ends early: {error}')
 
 
-def _poses_of_topic(path, topic: str) -> tuple[np.ndarray, np.ndarray]:
+def _poses_of_topic(path, wanted: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return stamps and poses of a topic, or of `TOPIC:PARENT:CHILD` of a topic with transforms."""
+    topic, *frames = wanted.split(':')
     kind = bags.bag_topics(path).get(topic)
-    if kind not in POSE_TYPES:
-        known = [name for name, found in bags.bag_topics(path).items() if found in POSE_TYPES]
+    if kind not in (*POSE_TYPES, TF_TYPE) or len(frames) not in ((0, 2) if kind == TF_TYPE else (0,)):
+        known = [name for name, found in bags.bag_topics(path).items() if found in (*POSE_TYPES, TF_TYPE)]
         raise InputError(
-            f'{path} has no trajectory on {topic}; topics with one: {", ".join(known) or "none"}. Types that can be '
-            f'read: {", ".join(POSE_TYPES)}'
+            f'{path} has no trajectory on {wanted}; topics with one: {", ".join(known) or "none"}. Types that can be '
+            f'read: {", ".join(POSE_TYPES)}, and {TF_TYPE} as TOPIC:PARENT:CHILD'
         )
-    stamps_ns, poses = [], []
+    stamped = []
     for _, _, _, message in bags.read_bag(path, [topic]):
-        stamps_ns.append(stamp_ns(message.header))
-        poses.append(transform_from_msg(POSE_TYPES[kind](message)))
-    if not poses:
+        if kind == TF_TYPE:
+            stamped += [((tf.header.frame_id, tf.child_frame_id), tf.header, tf.transform) for tf in message.transforms]
+        else:
+            stamped.append(((), message.header, POSE_TYPES[kind](message)))
+    stamped = [(stamp_ns(header), pose) for pair, header, pose in _of_frames(stamped, frames, f'{path}, {topic}')]
+    if not stamped:
         raise InputError(f'{path} has no message on {topic}')
-    order = np.argsort(stamps_ns, kind='stable')
-    return np.array(stamps_ns, np.int64)[order], np.array(poses)[order]
+    stamped.sort(key=lambda item: item[0])
+    stamps_ns, poses = zip(*stamped, strict=True)
+    return np.array(stamps_ns, np.int64), np.array([transform_from_msg(pose) for pose in poses])
+
+
+def _of_frames(stamped: list[tuple], frames: list[str], where: str) -> list[tuple]:
+    """Return the entries between two frames; without `frames` there must be only one pair of frames."""
+    pairs = sorted({pair for pair, _, _ in stamped})
+    if (not frames and len(pairs) > 1) or (frames and tuple(frames) not in pairs):
+        raise InputError(
+            f'{where} has the transforms {", ".join(":".join(pair) for pair in pairs)}; name one as TOPIC:PARENT:CHILD'
+        )
+    return [entry for entry in stamped if not frames or entry[0] == tuple(frames)]
