@@ -63,8 +63,8 @@ def open_source(
     """Open a folder of images or a bag for a rig: mono, stereo or rgbd.
 
     Args:
-        truth: file in TUM format, topic of a bag with one of POSE_TYPES, or its transform `/tf:PARENT:CHILD`; empty: that
-            of the folder, if it has one.
+        truth: file in TUM format, topic of a bag with one of POSE_TYPES, or its transform `/tf:PARENT:CHILD`; empty:
+            that of the folder, if it has one.
         image_topics, depth_topic: of a bag; by default found by their types and names.
         camera_files: calibration files, for a source without.
 
