@@ -186,21 +186,26 @@ def _shifts(image0, image1, points0, points1, warps, max_move_px: float) -> tupl
     correlation = np.zeros(len(points0))
     residual = np.full(len(points0), np.inf)
     moving = np.arange(len(points0))
-    steps_x, steps_y = _steps(RADIUS, warps)
+    # Of the points that still move; copied only when some of them stop.
+    own = [patch0, energy0, slope_x, slope_y, xx, xy, yy, determinant, points1, warps, *_steps(RADIUS, warps)]
     for _ in range(STEPS):
-        patch1 = _centred(_sample(image1, points1[moving] + shift[moving], steps_x[moving], steps_y[moving]))
+        patch, energy, by_x, by_y, a, b, c, area, points, warp, *steps = own
+        patch1 = _centred(_sample(image1, points + shift[moving], *steps))
         energy1 = np.maximum(_dot(patch1, patch1), 1e-3)
-        correlation[moving] = _dot(patch0[moving], patch1) / np.sqrt(energy0[moving] * energy1)
-        difference = patch0[moving] - np.sqrt(energy0[moving] / energy1)[:, None] * patch1
+        correlation[moving] = _dot(patch, patch1) / np.sqrt(energy * energy1)
+        patch1 *= np.sqrt(energy / energy1)[:, None].astype(np.float32)
+        difference = np.subtract(patch, patch1, out=patch1)
         residual[moving] = _dot(difference, difference)
-        x, y = _dot(slope_x[moving], difference), _dot(slope_y[moving], difference)
-        step = np.stack([yy[moving] * x - xy[moving] * y, xx[moving] * y - xy[moving] * x], axis=1)
-        step = np.einsum('nij,nj->ni', warps[moving], step / determinant[moving, None])
+        x, y = _dot(by_x, difference), _dot(by_y, difference)
+        step = np.einsum('nij,nj->ni', warp, np.stack([c * x - b * y, a * y - b * x], axis=1) / area[:, None])
         length = np.linalg.norm(step, axis=1)
         shift[moving] += step / np.maximum(length, 1)[:, None]  # at most a pixel, the range of the slopes
-        moving = moving[(length > SMALL_STEP_PX) & (np.linalg.norm(shift[moving], axis=1) <= 2 * max_move_px)]
+        go_on = (length > SMALL_STEP_PX) & (np.linalg.norm(shift[moving], axis=1) <= 2 * max_move_px)
+        moving = moving[go_on]
         if not len(moving):
             break
+        if not go_on.all():
+            own = [values[go_on] for values in own]
     converged = np.ones(len(points0), bool)
     converged[moving] = False
     freedom = side * side - 4  # shift, brightness and contrast are fitted
