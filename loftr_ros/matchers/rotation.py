@@ -45,6 +45,9 @@ AGREEING_SHARE = 0.6
 """Nothing is searched either if that share of the matches agrees: 0.67 and more where the images look alike, 0.05 to
 0.3 between different places, 0.3 to 0.5 where some matches are found in spite of a turn."""
 
+CLEAR = 100
+"""With that many agreeing matches the map is known, even where parallax lets the others disagree."""
+
 MIN_AGREEING = 40
 """Least agreeing matches with the warped image: of wrong matches alone up to 30 agree."""
 
@@ -119,7 +122,7 @@ class RotationSearchMatcher(Matcher):
             return matches
         size0 = max(features0.image.shape[:2])
         upright = agreement(matches, size0)
-        enough = upright.count >= max(MIN_AGREEING, AGREEING_SHARE * len(matches))
+        enough = upright.count >= min(CLEAR, max(MIN_AGREEING, AGREEING_SHARE * len(matches)))
         if enough and _is_upright(upright.image0_from_image1[:2, :2]) and not self._always:
             return matches
         # The matches themselves tell a slant better than the keypoints, if some were found.
