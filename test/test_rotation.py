@@ -9,7 +9,7 @@ from loftr_ros.config import MatcherConfig
 from loftr_ros.datatypes import Matches
 from loftr_ros.image import transform_points, turn_matrix, warp_image
 from loftr_ros.matchers import Matcher, create_matcher, match_images
-from loftr_ros.matchers.rotation import PLENTIFUL, RotationSearchMatcher, agreement
+from loftr_ros.matchers.rotation import RotationSearchMatcher, agreement
 
 
 @pytest.mark.parametrize(('angle', 'quarter_turns'), [(0, 0), (90, -1), (180, 2), (270, 1), (-90, 1)])
@@ -107,8 +107,8 @@ class Counting(Matcher):
         return Matches(points, points + 3, point_id1=np.arange(self.count))
 
 
-@pytest.mark.parametrize('count', [PLENTIFUL, 100])
-def test_plentiful_or_agreeing_matches_are_not_searched_for(count):
+@pytest.mark.parametrize('count', [1000, 50])
+def test_matches_that_agree_are_not_searched_for(count):
     inner = Counting(count)
     matches = match_images(RotationSearchMatcher(inner), texture(120, 160), texture(120, 160))
     assert len(matches) == count and (inner.extracted, inner.matched) == (2, 1)
@@ -129,7 +129,7 @@ def test_keypoints_of_an_image_are_found_once():
 
 
 def test_a_search_for_each_pair_is_made_only_where_it_was_asked_for():
-    inner = Counting(PLENTIFUL)
+    inner = Counting(500)
     matches = match_images(RotationSearchMatcher(inner, always=True), texture(120, 160), texture(120, 160))
     assert inner.matched == 2
     assert (matches.point_id1 >= 0).all()  # the warped image was not better than the image as it is

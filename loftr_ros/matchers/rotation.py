@@ -34,15 +34,12 @@ GUIDE_RATIO = 0.85
 MIN_GUIDING = 15
 """Keypoints that must agree on a map. Of different places 6 agree, in one pair of fifty more than this."""
 
-PLENTIFUL = 500
-"""With that many matches nothing is searched: different places give 20 to 350 at 640x480."""
-
 TOLERANCE = 0.02
 """Distance from a common affine map up to which matches agree [longer side of image 0]. It allows for depth and
 perspective."""
 
 AGREEING_SHARE = 0.6
-"""Nothing is searched either if that share of the matches agrees: 0.67 and more where the images look alike, 0.05 to
+"""Nothing is searched if that share of the matches agrees: 0.67 and more where the images look alike, 0.05 to
 0.3 between different places, 0.3 to 0.5 where some matches are found in spite of a turn."""
 
 CLEAR = 100
@@ -101,7 +98,7 @@ class RotationSearchMatcher(Matcher):
     """A matcher that also finds matches if image 1 is turned, enlarged, reduced or seen from the side.
 
     Args:
-        always: search also where the matches of the images as they are are plentiful.
+        always: search also where the matches of the images as they are agree.
     """
 
     def __init__(self, matcher: Matcher, always: bool = False):
@@ -118,8 +115,6 @@ class RotationSearchMatcher(Matcher):
 
     def match(self, features0: SearchableFeatures, features1: SearchableFeatures) -> Matches:
         matches = self.matcher.match(features0.features, features1.features)
-        if len(matches) >= PLENTIFUL and not self._always:
-            return matches
         size0 = max(features0.image.shape[:2])
         upright = agreement(matches, size0)
         enough = upright.count >= min(CLEAR, max(MIN_AGREEING, AGREEING_SHARE * len(matches)))
