@@ -18,7 +18,7 @@ from loftr_ros.datasets import rendered_drive, save_sequence
 from loftr_ros.datasets.pair_lists import is_pair_list, read_pair_list
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
-from loftr_ros.evaluation import pair_run
+from loftr_ros.evaluation import pair_run, results
 from loftr_ros.evaluation.pair_report import examples
 from loftr_ros.evaluation.relative_pose import pair_at
 from loftr_ros.matchers import Matcher
@@ -285,3 +285,30 @@ def test_matches_are_exported_for_colmap_and_hloc(pictures, drive, capsys):
         [(exported,)] = database.execute('SELECT rows FROM matches').fetchall()
     # Points of one pixel become one keypoint: SIFT finds the same corner in several scales.
     assert count / 2 < exported == np.count_nonzero(matches0 >= 0) <= count
+
+
+@pytest.mark.parametrize('mode', [[], ['--odometry', 'stereo']], ids=['pairs', 'odometry'])
+def test_an_interrupted_evaluation_goes_on_where_it_ended(mode, drive, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, 'commit', lambda: 'abc')
+    save_sequence(drive, tmp_path / 'drive')
+    arguments = ['evaluate', str(tmp_path / 'drive'), *mode, '-o', str(tmp_path / 'out'), '--resume', '--matchers']
+
+    def evaluated(*more):
+        """Return the table, and the matchers that were taken from the folder."""
+        assert cli.main([*arguments, 'sift', 'orb', *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        taken = [line.split(':')[0] for line in lines if ': taken from' in line]
+        return [line.split() for line in lines if line.split()[:1] in (['sift'], ['orb'])], taken
+
+    assert cli.main([*arguments, 'sift']) == 0
+    capsys.readouterr()
+    table, taken = evaluated()
+    assert taken == ['sift'] and len(table) == 2
+    assert evaluated() == (table, ['sift', 'orb'])
+    (tmp_path / 'out' / 'sift' / 'report.html').unlink()  # as if it had been interrupted while it wrote
+    assert evaluated()[1] == ['orb']
+    assert evaluated('--set', 'pose.min_inliers=17')[1] == []  # other settings
+    monkeypatch.setattr(results, 'commit', lambda: 'abc+')  # files differ from the commit: nothing is known
+    assert evaluated('--set', 'pose.min_inliers=17')[1] == []
+    assert cli.main(['evaluate', str(tmp_path / 'drive'), *mode, '--resume']) == 1
+    assert '--resume needs a folder' in capsys.readouterr().err

@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 
 from loftr_ros.commands.options import add_config_arguments, read_config
-from loftr_ros.commands.output import BROKEN, print_table, progress_bar
+from loftr_ros.commands.output import BROKEN, print_table, progress_bar, selection
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 
@@ -78,6 +78,9 @@ def add_arguments(parser) -> None:
         default=[],
         help="also write the matches there: a database of COLMAP, hloc's HDF5 files",
     )
+    parser.add_argument(
+        '--resume', action='store_true', help='take the results that are complete in --output, and compute the others'
+    )
     add_config_arguments(parser)
 
 
@@ -86,41 +89,30 @@ def run(options) -> int:
         from loftr_ros.commands import evaluate_odometry
 
         return evaluate_odometry.run(options)
-    from loftr_ros.evaluation import pair_run, results
-    from loftr_ros.evaluation.compared import create_compared
+    from loftr_ros.evaluation import results
 
     if options.step < 0 or options.max_pairs < 0:
         raise InputError(f'--step and --max-pairs must be 0 or more, got {options.step} and {options.max_pairs}')
     for name in ('truth', 'topics', 'depth_topic', 'camera_info'):
         if getattr(options, name):
             raise InputError(f'--{name.replace("_", "-")} is only for --odometry')
-    if options.export and not options.output:
-        raise InputError('--export needs a folder: add --output FOLDER')
+    for name in ('export', 'resume'):
+        if getattr(options, name) and not options.output:
+            raise InputError(f'--{name} needs a folder: add --output FOLDER')
     config = read_config(options)
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
     pairs = _open(options)
-    count = min(pairs.count, options.max_pairs or pairs.count)
     table, faults = [], []
     for name in options.matchers or MATCHERS:
-        matcher = create_compared(name, config.matcher)
-        with progress_bar(f'{pairs.name}, {name}', count) as advance:
-            exported = _Exported(options.export)
-            found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance, exported.keep)
-        faults = found.dropped
-        if not found.rows:
-            raise InputError(f'{options.source} gave no pair: {"; ".join(faults)}')
-        summary = pair_run.summarise(found)
-        if options.output:
-            folder = options.output / results.folder_name(name)
-            about = results.circumstances(found.matcher, options.source, pair_run.times(found), faults, [])
-            results.write_pair_results(folder, found, config, summary, about)
-            exported.write(folder)
-            _write_report(
-                folder / 'report.html', f'{pairs.name}: pairs with {name}', pairs, matcher, found, summary, about
-            )
-        table.append(_row(name, found, summary, pair_run.times(found)['match_ms_p50']))
-    print(f'{pairs.name}: {len(found.rows)} pairs')
+        folder = options.output and options.output / results.folder_name(name)
+        done = results.read_done(folder, config, selection(options)) if options.resume else None
+        if done:
+            print(f'{name}: taken from {folder}')
+        summary, about = done or _evaluate(name, pairs, folder, config, options)
+        table.append(_row(name, summary, about['times']['match_ms_p50']))
+        faults = about['dropped']
+    print(f'{pairs.name}: {summary["pairs"]} pairs')
     print_table([HEADER if pairs.has_motion else HOMOGRAPHY_HEADER, *table])
     print(EXPLANATION if pairs.has_motion else HOMOGRAPHY_EXPLANATION)
     if options.output:
@@ -128,6 +120,28 @@ def run(options) -> int:
     for text in faults:
         print(f'NOT READ {text}')
     return BROKEN if faults else 0
+
+
+def _evaluate(name: str, pairs, folder: Path | None, config, options) -> tuple[dict, dict]:
+    """Run a matcher, write its results if there is a folder, and return its summary and circumstances."""
+    from loftr_ros.evaluation import pair_run, results
+    from loftr_ros.evaluation.compared import create_compared
+
+    matcher = create_compared(name, config.matcher)
+    count = min(pairs.count, options.max_pairs or pairs.count)
+    exported = _Exported(options.export)
+    with progress_bar(f'{pairs.name}, {name}', count) as advance:
+        found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance, exported.keep)
+    if not found.rows:
+        raise InputError(f'{options.source} gave no pair: {"; ".join(found.dropped)}')
+    summary = pair_run.summarise(found)
+    about = results.circumstances(found.matcher, selection(options), pair_run.times(found), found.dropped, [])
+    if folder:
+        results.write_pair_results(folder, found, config, summary, about)
+        exported.write(folder)
+        title = f'{pairs.name}: pairs with {name}'
+        _write_report(folder / results.REPORT, title, pairs, matcher, found, summary, about)
+    return summary, about
 
 
 class _Exported:
@@ -182,14 +196,14 @@ def _write_report(path: Path, title: str, pairs, matcher, found, summary: dict, 
     write_pair_report(path, title, found, shown, summary, about)
 
 
-def _row(name: str, found, summary: dict, milliseconds: float) -> tuple[str, ...]:
+def _row(name: str, summary: dict, milliseconds: float) -> tuple[str, ...]:
     counts = [summary['correct_median'], summary['matches_median']]
-    if found.has_motion:
+    if 'pose_auc_5_10_20_deg' in summary:
         auc, by_opencv = (_joined(summary[f'pose_auc_5_10_20_deg{ending}']) for ending in ('', '_opencv_ransac_0.5px'))
         angles = (f'{summary[f"{kind}_deg_median"]:.3g}' for kind in ('rotation', 'direction'))
         counts = [summary['inliers_median'], *counts, summary['pairs'] - summary['pairs_with_pose'], milliseconds]
         return name, auc, by_opencv, *angles, *(f'{count:.0f}' for count in counts)
-    failures = sum(row.corner_px == float('inf') for row in found.rows)
+    failures = summary['pairs'] - summary['pairs_with_homography']
     mma = summary['mma_1_to_10_px']
     cells = _joined(summary['homography_auc_3_5_10_px']), _joined([mma[px - 1] for px in (1, 3, 5, 10)])
     return name, *cells, *(f'{count:.0f}' for count in (*counts, failures, milliseconds))

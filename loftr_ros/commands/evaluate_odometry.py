@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from loftr_ros.commands.options import read_config
-from loftr_ros.commands.output import BROKEN, print_table, progress_bar
+from loftr_ros.commands.output import BROKEN, print_table, progress_bar, selection
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import override
@@ -33,37 +34,23 @@ right); medians of the time of matching and of everything else."""
 def run(options) -> int:
     """Evaluate each matcher; return BROKEN if the source is broken somewhere."""
     from loftr_ros.evaluation import results
-    from loftr_ros.evaluation.compared import create_compared
-    from loftr_ros.evaluation.odometry_run import run_odometry, score
-    from loftr_ros.evaluation.report import write_report
-    from loftr_ros.evaluation.sources import open_source
 
     if options.export:
         raise InputError('--export is for pairs of images, not for --odometry')
+    if options.resume and not options.output:
+        raise InputError('--resume needs a folder: add --output FOLDER')
     config = override(read_config(options), {'input.pairing': 'odometry', 'odometry.rig': options.odometry})
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
     table, faults = [], []
     for name in options.matchers or ['default']:
-        source = _open(open_source, options, config)
-        matcher = create_compared(name, config.matcher)
-        with progress_bar(f'{source.name}, {name}', source.count) as advance:
-            found = run_odometry(source.frame_sets, matcher, config, advance)
-        faults = [*source.faults, *found.dropped]
-        if not found.rows:
-            raise InputError(f'{options.source} gave no set of frames: {"; ".join(faults) or "it has none"}')
-        truth = source.truth_at(found.stamps_ns)
-        result = None if truth is None else score(found, truth)
-        folder = options.output / results.folder_name(name) if options.output else None
-        summary = results.summarise(found, result)
-        if folder:
-            about = results.circumstances(
-                found.matcher, options.source, results.times(found), found.dropped, source.faults
-            )
-            results.write_results(folder, found, result, config, summary, about)
-            title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
-            write_report(folder / 'report.html', title, found, result, summary, about)
-        table.append(_row(name, summary, results.times(found)))
+        folder = options.output and options.output / results.folder_name(name)
+        done = results.read_done(folder, config, selection(options)) if options.resume else None
+        if done:
+            print(f'{name}: taken from {folder}')
+        summary, about = done or _evaluate(name, folder, config, options)
+        table.append(_row(name, summary, about['times']))
+        faults = [*about['faults_of_the_source'], *about['dropped']]
     print_table([HEADER, *table])
     print(EXPLANATION)
     if options.output:
@@ -71,6 +58,33 @@ def run(options) -> int:
     for text in faults:
         print(f'NOT READ {text}')
     return BROKEN if faults else 0
+
+
+def _evaluate(name: str, folder: Path | None, config, options) -> tuple[dict, dict]:
+    """Run a matcher, write its results if there is a folder, and return its summary and circumstances."""
+    from loftr_ros.evaluation import results
+    from loftr_ros.evaluation.compared import create_compared
+    from loftr_ros.evaluation.odometry_run import run_odometry, score
+    from loftr_ros.evaluation.report import write_report
+    from loftr_ros.evaluation.sources import open_source
+
+    source = _open(open_source, options, config)
+    matcher = create_compared(name, config.matcher)
+    with progress_bar(f'{source.name}, {name}', source.count) as advance:
+        found = run_odometry(source.frame_sets, matcher, config, advance)
+    if not found.rows:
+        faults = '; '.join([*source.faults, *found.dropped])
+        raise InputError(f'{options.source} gave no set of frames: {faults or "it has none"}')
+    truth = source.truth_at(found.stamps_ns)
+    result = None if truth is None else score(found, truth)
+    summary = results.summarise(found, result)
+    times = results.times(found)
+    about = results.circumstances(found.matcher, selection(options), times, found.dropped, source.faults)
+    if folder:
+        results.write_results(folder, found, result, config, summary, about)
+        title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
+        write_report(folder / results.REPORT, title, found, result, summary, about)
+    return summary, about
 
 
 def _open(open_source, options, config):

@@ -277,6 +277,7 @@ def summarise(run: PairRun) -> dict:
         }
     else:
         summary |= {
+            'pairs_with_homography': int(sum(np.isfinite(row.corner_px) for row in rows)),
             'homography_auc_3_5_10_px': _auc((row.corner_px for row in rows), CORNER_AUC_PX),
             'mma_1_to_10_px': np.mean([row.accuracy for row in rows], axis=0).tolist(),
         }

@@ -24,6 +24,9 @@ from loftr_ros.output_files import writing
 from loftr_ros.parameter_files import to_yaml
 from loftr_ros.weights import locate
 
+REPORT = 'report.html'
+"""It is written last: with it the results of a run are complete."""
+
 
 def summarise(run: OdometryRun, score: OdometryScore | None) -> dict:
     """Return the figures of a run, and of its comparison with the truth where there is one.
@@ -78,11 +81,12 @@ def times(run: OdometryRun) -> dict[str, float]:
     }
 
 
-def circumstances(matcher: str, source: Path, times_ms: dict, dropped: list[str], faults: list[str]) -> dict:
+def circumstances(matcher: str, selection: dict, times_ms: dict, dropped: list[str], faults: list[str]) -> dict:
     """Return what is needed to judge and to repeat a run.
 
     Args:
         matcher: its name.
+        selection: what was evaluated: the source, and the arguments that select a part of it.
         dropped: what was left out, with the reasons.
         faults: of the source.
     """
@@ -90,7 +94,7 @@ def circumstances(matcher: str, source: Path, times_ms: dict, dropped: list[str]
     import torch
 
     return {
-        'source': str(source),
+        'selection': selection,
         'command': sys.argv,
         'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
         'commit': commit(),
@@ -107,6 +111,19 @@ def circumstances(matcher: str, source: Path, times_ms: dict, dropped: list[str]
         'dropped': dropped,
         'faults_of_the_source': faults,
     }
+
+
+def read_done(folder: Path, config: Config, selection: dict) -> tuple[dict, dict] | None:
+    """Return summary and circumstances of a complete run of the same selection, settings and commit; otherwise None."""
+    try:
+        summary, about = (json.loads((folder / name).read_text()) for name in ('summary.json', 'run.json'))
+        settings = (folder / 'config.yaml').read_text()
+    except (OSError, ValueError):
+        return None
+    now = commit()
+    is_same_code = about.get('commit') == now and not (now or '').endswith('+')
+    is_same = is_same_code and about.get('selection') == selection and settings == to_yaml(config)
+    return (summary, about) if is_same and (folder / REPORT).is_file() else None
 
 
 def commit() -> str | None:
@@ -180,6 +197,7 @@ def folder_name(matcher: str) -> str:
 
 def _write_common(folder: Path, config: Config, summary: dict, about: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT).unlink(missing_ok=True)
     _write_json(folder / 'summary.json', summary)
     _write_json(folder / 'run.json', about)
     _write_text(folder / 'config.yaml', to_yaml(config))
