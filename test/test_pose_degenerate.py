@@ -128,3 +128,16 @@ def test_matches_that_are_not_finite_change_nothing():
     np.testing.assert_array_equal(pose.cam1_from_cam0, estimate(good.select(kept)).cam1_from_cam0)
     assert pose.num_matches == 300
     assert not pose.inliers[~kept].any()
+
+
+@pytest.mark.filterwarnings('error')
+def test_matches_on_both_epipoles_do_not_spoil_the_pose():
+    """Straight ahead, without noise: the point in the middle of both images has no epipolar line."""
+    points = np.random.default_rng(0).uniform([-3, -2, 5], [3, 2, 40], (300, 3))
+    points[:2] = [0, 0, 10], [0, 0, 20]
+    forward = np.array([0, 0, -1.0])
+    pixels = [geometry.project(CAMERA, points + shift) for shift in (0, forward)]
+    inside = np.all([(p >= 0).all(axis=1) & (p <= np.subtract(SIZE, 1)).all(axis=1) for p in pixels], axis=0)
+    pose = estimate(matches_of(*(p[inside] for p in pixels)))
+    assert pose.status is PoseStatus.OK and np.isfinite(pose.covariance).all()
+    assert max(errors_deg(pose, np.eye(3), forward)) < 1e-3
