@@ -151,9 +151,9 @@ def fit_epipolar(points: Points, rotation_only: Fit, config: PoseConfig) -> Fit 
     fits = [fit for fit in fits if fit.count]
     if not fits:
         return None
-    best = _select(fits)
+    best = _select(fits, sample)
     some = [best] if best.other is None else [best, best.other]
-    best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some])
+    best = _select([_refine((fit.rotation, fit.translation), points, threshold) for fit in some], points)
     return _judge_motion(best, points, threshold)
 
 
@@ -167,14 +167,7 @@ def _refine(start, points: Points, threshold: float, rough: bool = False) -> Fit
         return errors, jacobian, expected
 
     (rotation, translation), covariance, inflation = minimise(
-        model,
-        models.retract_pose,
-        start,
-        points.weights,
-        points.tiles,
-        threshold,
-        rough,
-        lambda state: models.epipolar_derivative_noise(state, points),
+        model, models.retract_pose, start, points.weights, points.tiles, threshold, rough
     )
     translation = models.resolve_sign(rotation, translation, points, threshold)
     possible = models.is_in_front(rotation, translation, points, threshold)
@@ -182,7 +175,7 @@ def _refine(start, points: Points, threshold: float, rough: bool = False) -> Fit
     return Fit(rotation, translation, errors, errors <= threshold, covariance, inflation)
 
 
-def _select(fits: list[Fit]) -> Fit:
+def _select(fits: list[Fit], points: Points) -> Fit:
     """Return the fit with the smallest errors, and as its `other` the next distinct one that they do not exclude.
 
     The errors count by the noise of the most precise fit: in thresholds, wrong matches that go together would outweigh
@@ -195,11 +188,25 @@ def _select(fits: list[Fit]) -> Fit:
     best, *others = sorted(fits, key=lambda fit: squares[id(fit)].sum())
     for fit in others:
         difference = squares[id(fit)] - squares[id(best)]
-        scatter = np.sqrt(best.inflation * len(difference)) * difference.std()
+        scatter = _scatter_of_sum(difference, points.tiles, best.inflation)
         sigmas = float(difference.sum()) / max(scatter, np.finfo(float).tiny)
         if sigmas < UNDECIDED_SIGMAS and np.all(np.isfinite(fit.covariance)) and _are_distinct(best, fit):
             return dataclasses.replace(best, other=fit, other_sigmas=sigmas)
     return best
+
+
+def _scatter_of_sum(values: np.ndarray, groups: np.ndarray, inflation: float) -> float:
+    """Return the standard deviation of the sum of values (n,) that depend on each other within groups (n,).
+
+    Both estimates below are too large, each for its own reason, so the smaller one counts: the sums of groups also
+    differ where the values differ from place to place without any noise, and the inflation of a fit also where its
+    errors have a mean near the epipole.
+    """
+    values = values - values.mean()
+    independent = np.sum(values**2)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], values)
+    by_group = np.sum(sums**2) * len(sums) / max(len(sums) - 1, 1)
+    return float(np.sqrt(np.clip(by_group, independent, inflation * independent)))
 
 
 def _is_close(one, another) -> bool:

@@ -22,9 +22,6 @@ SIGMAS_OF_BAND = 5.0
 MAX_LEVERAGE = 4.0
 """No measurement influences the result more than this many average ones."""
 
-MAX_NOISE_SHARE = 0.9
-"""Largest share of the information that counts as noise of the derivatives: the share itself is an estimate."""
-
 MIN_SIGMA_PX = 0.1
 """Smallest noise that is believed [px]: lens calibrations are no better."""
 
@@ -67,7 +64,6 @@ def minimise(
     groups: np.ndarray,
     threshold_px: float,
     rough: bool = False,
-    derivative_noise: Callable[[Any], np.ndarray] | None = None,
 ) -> Estimate:
     """Minimise a truncated Cauchy loss by the Levenberg-Marquardt method.
 
@@ -82,21 +78,16 @@ def minimise(
         groups: (n,) int; errors of one group may depend on each other, errors of different groups do not.
         threshold_px: errors of inliers are smaller [px].
         rough: the result is only compared with others, or where another minimisation starts.
-        derivative_noise: state -> (p, m, n), where the derivatives depend on the noise of the measurements: the change
-            of each expected derivative with each of m coordinates whose noise is that of the errors.
     """
     band = BAND * threshold_px
     state, here = _descend(model, retract, state, model(state), weights, threshold_px, band, ROUGH_GAIN)
     errors, _, expected = here
     sigma = noise_px(errors, band)
     scale, band = min(threshold_px, SIGMAS_OF_LOSS * sigma), min(band, SIGMAS_OF_BAND * sigma)
-    noise = None if derivative_noise is None else sigma * derivative_noise(state)
-    bound = _bound_leverage(expected, noise, weights, _length(errors) <= band)
+    weights = _bound_leverage(expected, weights, _length(errors) <= band)
     gain = ROUGH_GAIN if rough else SMALL_GAIN
-    state, here = _descend(model, retract, state, here, bound, scale, band, gain)
-    if derivative_noise is not None:
-        noise = noise_px(here[0], band) * (bound / weights) * derivative_noise(state)
-    return Estimate(state, *_covariance(*here, noise, bound, groups, scale, band))
+    state, (errors, _, expected) = _descend(model, retract, state, here, weights, scale, band, gain)
+    return Estimate(state, *_covariance(errors, expected, weights, groups, scale, band))
 
 
 def noise_px(errors: np.ndarray, band: float) -> float:
@@ -150,10 +141,8 @@ def _loss(errors, weights, scale, band) -> float:
     return float(np.log1p((np.minimum(_length(errors), band) * weights / scale) ** 2).sum())
 
 
-def _bound_leverage(jacobian, noise, weights, near) -> np.ndarray:
+def _bound_leverage(jacobian, weights, near) -> np.ndarray:
     """Return weights (n,) with which no measurement has more than MAX_LEVERAGE times the mean leverage.
-
-    Neither by its derivatives (p, k, n) nor by their noise (p, m, n), which is large within some pixels of an epipole.
 
     For example, a wrong match that is on its epipolar line by chance, far from its true place, looks like a very near
     point and would decide the direction of translation alone (a Mallows-type estimator; Maronna et al., Robust
@@ -165,16 +154,11 @@ def _bound_leverage(jacobian, noise, weights, near) -> np.ndarray:
     if count <= size:
         return weights
     jacobian = jacobian[:, :, near]
-    noise = None if noise is None else noise[:, :, near]
     for _ in range(5):
         rows = jacobian * weights[near]
         flat = rows.reshape(size, -1)
         inverse = np.linalg.pinv(flat @ flat.T, hermitian=True)
         leverage = np.einsum('pkn,pkn->n', (inverse @ flat).reshape(rows.shape), rows)
-        if noise is not None:
-            rows = noise * weights[near]
-            of_noise = (inverse @ rows.reshape(size, -1)).reshape(rows.shape)
-            leverage = np.maximum(leverage, np.einsum('pkn,pkn->n', of_noise, rows))
         excess = leverage * (count / (MAX_LEVERAGE * size))
         if excess.max() <= 1.01:
             break
@@ -182,47 +166,28 @@ def _bound_leverage(jacobian, noise, weights, near) -> np.ndarray:
     return weights
 
 
-def _covariance(errors, jacobian, expected, noise, weights, groups, scale, band) -> tuple[np.ndarray, float]:
+def _covariance(errors, jacobian, weights, groups, scale, band) -> tuple[np.ndarray, float]:
     """Return the (p, p) covariance of an M-estimate (Huber, Robust Statistics, 7.6), NaN where it is singular.
 
     It is that of independent errors, inflated for the dependence within groups. The inflation is returned as well.
-
-    The scores, whose sum is 0 at the estimate, are those of the whole derivatives. The information is that of the
-    expected derivatives without their own noise (`derivative_noise`), whose square would look like information:
-    Kanatani's renormalisation (Statistical Optimization for Geometric Computation, 1996, chapter 9). Near an epipole
-    and with little parallax most of the square is noise.
     """
     near, pull, slope = _influence(errors, weights, scale, band)
     size = len(jacobian)
     freedom = len(near) * len(errors) - size
     if freedom <= 0 or slope.mean() <= 0:
         return np.full((size, size), np.nan), 1.0
-    rows, whole = ((part[:, :, near] * weights[near]).reshape(size, -1) for part in (expected, jacobian))
-    normal = rows @ rows.T
+    rows = jacobian[:, :, near] * weights[near]
+    flat = rows.reshape(size, -1)
+    normal = flat @ flat.T
     if np.linalg.cond(normal) > 1e12:
         return np.full((size, size), np.nan), 1.0
-    inverse = np.linalg.inv(normal)
-    if noise is not None:
-        inverse = _inverse_without_noise(inverse, noise[:, :, near].reshape(size, -1))
-    inverse /= slope.mean()
     influence = errors[:, near] * (weights[near] * pull)
     spread = np.sum(influence**2) / freedom
-    scores = np.sum(whole.reshape(size, *influence.shape) * influence, axis=1)
-    score_covariance, inflation = _covariance_of_sum(spread * (whole @ whole.T), scores, groups[near])
+    scores = np.sum(rows * influence, axis=1)
+    score_covariance, inflation = _covariance_of_sum(spread * normal, scores, groups[near])
+    inverse = np.linalg.inv(normal) / slope.mean()
     covariance = inverse @ score_covariance @ inverse
     return (covariance + covariance.T) / 2, inflation
-
-
-def _inverse_without_noise(inverse: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return (p, p), the inverse of the information that remains without that of the noise (p, m).
-
-    Args:
-        inverse: (p, p) of the information with it.
-    """
-    root = np.linalg.cholesky(inverse)  # the information with the noise is the identity in these coordinates
-    share, directions = np.linalg.eigh(root.T @ (noise @ noise.T) @ root)
-    directions = root @ directions
-    return (directions / (1 - np.minimum(share, MAX_NOISE_SHARE))) @ directions.T
 
 
 def _covariance_of_sum(independent, scores, groups) -> tuple[np.ndarray, float]:

@@ -21,7 +21,7 @@ SIGMA_SPREAD = 4.0
 """Weights from `sigma_px` are limited to this factor around their median: a few overconfident ones must not decide."""
 
 NEAREST_PX = 1e-3
-"""Nearer to an epipole than this, errors are computed as if the point was this far away."""
+"""Nearer to both epipoles than this, where the error is not defined, it is computed as if it was this far away."""
 
 TILES = 4
 """Number of tiles along the longer side of an image (160 px of 640). Errors within one tile may depend on each other.
@@ -191,39 +191,20 @@ def epipolar_model(state, points: Points) -> tuple[np.ndarray, np.ndarray, np.nd
     The expected derivatives omit the part that is proportional to the error. Near the epipole that part is large and
     would look like information.
     """
-    line1, gradient = _lines_and_gradient(state, points)
-    constraint = line1[:, 0] * points.rays1[0] + line1[:, 1] * points.rays1[1] + line1[:, 2]
-    length = _length(gradient, points)
-    constraint /= length
-    error, expected = constraint[:1], constraint[1:]
-    stretch = sum(part[1:] * part[0] for part in gradient) / length**2
-    return error, (expected - error * stretch)[:, None], expected[:, None]
-
-
-def epipolar_derivative_noise(state, points: Points) -> np.ndarray:
-    """Return (5, 4, n), the change of each expected derivative of `epipolar_model` with each of the four pixels."""
-    _, gradient = _lines_and_gradient(state, points)
-    return np.stack([part[1:] for part in gradient], axis=1) / _length(gradient, points)
-
-
-def _length(gradient: list[np.ndarray], points: Points) -> np.ndarray:
-    """Return (n,), the length of the gradient, not that of a match on both epipoles, where it is 0."""
-    return np.maximum(np.sqrt(sum(part[0] ** 2 for part in gradient)), NEAREST_PX / points.focal_px**2)
-
-
-def _lines_and_gradient(state, points: Points) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the lines E x0 (6, 3, n) and the gradient of x1^T E x0 by the four pixels, 4 of (6, n).
-
-    Of the essential matrix and of its five derivatives by the steps of `retract_pose`.
-    """
     rotation, translation = state
     cross = geometry.skew(translation)
     turns = cross @ TURNS @ rotation
     shifts = geometry.skew(tangent(translation).T) @ rotation
-    bases = np.concatenate([(cross @ rotation)[None], turns, shifts])  # (6, 3, 3)
+    bases = np.concatenate([(cross @ rotation)[None], turns, shifts])  # (6, 3, 3): E and its five derivatives
     line1 = (bases.reshape(18, 3) @ points.rays0).reshape(6, 3, -1)  # E x0
     line0 = (bases.transpose(0, 2, 1).reshape(18, 3) @ points.rays1).reshape(6, 3, -1)  # E^T x1
-    return line1, [*_by_pixel(line0, points.jacobian0), *_by_pixel(line1, points.jacobian1)]
+    constraint = line1[:, 0] * points.rays1[0] + line1[:, 1] * points.rays1[1] + line1[:, 2]
+    gradient = [*_by_pixel(line0, points.jacobian0), *_by_pixel(line1, points.jacobian1)]  # 4 of (6, n)
+    length = np.maximum(np.sqrt(sum(part[0] ** 2 for part in gradient)), NEAREST_PX / points.focal_px**2)
+    constraint /= length
+    error, expected = constraint[:1], constraint[1:]
+    stretch = sum(part[1:] * part[0] for part in gradient) / length**2
+    return error, (expected - error * stretch)[:, None], expected[:, None]
 
 
 TURNS = geometry.skew(np.eye(3))
