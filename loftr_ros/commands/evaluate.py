@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from loftr_ros.commands.evaluating import each_matcher, end, selection
 from loftr_ros.commands.options import add_config_arguments, read_config
-from loftr_ros.commands.output import BROKEN, print_table, progress_bar, selection
+from loftr_ros.commands.output import print_table, progress_bar
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 
@@ -89,37 +90,31 @@ def run(options) -> int:
         from loftr_ros.commands import evaluate_odometry
 
         return evaluate_odometry.run(options)
-    from loftr_ros.evaluation import results
-
     if options.step < 0 or options.max_pairs < 0:
         raise InputError(f'--step and --max-pairs must be 0 or more, got {options.step} and {options.max_pairs}')
     for name in ('truth', 'topics', 'depth_topic', 'camera_info'):
         if getattr(options, name):
             raise InputError(f'--{name.replace("_", "-")} is only for --odometry')
-    for name in ('export', 'resume'):
-        if getattr(options, name) and not options.output:
-            raise InputError(f'--{name} needs a folder: add --output FOLDER')
+    if options.export and not options.output:
+        raise InputError('--export needs a folder: add --output FOLDER')
     config = read_config(options)
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
     pairs = _open(options)
+    if 'colmap' in options.export and not pairs.has_motion:
+        raise InputError('--export colmap needs calibrated images; a folder of homographies has none')
     table, faults = [], []
-    for name in options.matchers or MATCHERS:
-        folder = options.output and options.output / results.folder_name(name)
-        done = results.read_done(folder, config, selection(options)) if options.resume else None
-        if done:
-            print(f'{name}: taken from {folder}')
-        summary, about = done or _evaluate(name, pairs, folder, config, options)
+
+    def evaluate(name: str, folder: Path | None) -> tuple[dict, dict]:
+        return _evaluate(name, pairs, folder, config, options)
+
+    for name, summary, about in each_matcher(options.matchers or MATCHERS, options, config, evaluate):
         table.append(_row(name, summary, about['times']['match_ms_p50']))
         faults = about['dropped']
     print(f'{pairs.name}: {summary["pairs"]} pairs')
     print_table([HEADER if pairs.has_motion else HOMOGRAPHY_HEADER, *table])
     print(EXPLANATION if pairs.has_motion else HOMOGRAPHY_EXPLANATION)
-    if options.output:
-        print(f'wrote {options.output}: a folder for each matcher, with report.html')
-    for text in faults:
-        print(f'NOT READ {text}')
-    return BROKEN if faults else 0
+    return end(options, faults)
 
 
 def _evaluate(name: str, pairs, folder: Path | None, config, options) -> tuple[dict, dict]:
@@ -164,8 +159,6 @@ class _Exported:
         from loftr_ros.exports import write_colmap, write_hdf5
 
         if 'colmap' in self.formats:
-            if None in self.cameras.values():
-                raise InputError('--export colmap needs calibrated images; a folder of homographies has none')
             write_colmap(folder / 'matches.db', self.matches, self.cameras)
         if 'hdf5' in self.formats:
             write_hdf5(folder / 'features.h5', folder / 'matches.h5', self.matches)

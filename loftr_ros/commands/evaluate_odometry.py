@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from loftr_ros.commands.evaluating import each_matcher, end, selection
 from loftr_ros.commands.options import read_config
-from loftr_ros.commands.output import BROKEN, print_table, progress_bar, selection
+from loftr_ros.commands.output import print_table, progress_bar
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import override
@@ -33,31 +34,22 @@ right); medians of the time of matching and of everything else."""
 
 def run(options) -> int:
     """Evaluate each matcher; return BROKEN if the source is broken somewhere."""
-    from loftr_ros.evaluation import results
-
     if options.export:
         raise InputError('--export is for pairs of images, not for --odometry')
-    if options.resume and not options.output:
-        raise InputError('--resume needs a folder: add --output FOLDER')
     config = override(read_config(options), {'input.pairing': 'odometry', 'odometry.rig': options.odometry})
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
     table, faults = [], []
-    for name in options.matchers or ['default']:
-        folder = options.output and options.output / results.folder_name(name)
-        done = results.read_done(folder, config, selection(options)) if options.resume else None
-        if done:
-            print(f'{name}: taken from {folder}')
-        summary, about = done or _evaluate(name, folder, config, options)
+
+    def evaluate(name: str, folder: Path | None) -> tuple[dict, dict]:
+        return _evaluate(name, folder, config, options)
+
+    for name, summary, about in each_matcher(options.matchers or ['default'], options, config, evaluate):
         table.append(_row(name, summary, about['times']))
         faults = [*about['faults_of_the_source'], *about['dropped']]
     print_table([HEADER, *table])
     print(EXPLANATION)
-    if options.output:
-        print(f'wrote {options.output}: a folder for each matcher, with report.html')
-    for text in faults:
-        print(f'NOT READ {text}')
-    return BROKEN if faults else 0
+    return end(options, faults)
 
 
 def _evaluate(name: str, folder: Path | None, config, options) -> tuple[dict, dict]:

@@ -4,21 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-BROKEN = 3
-"""Exit status of an evaluation when part of its source could not be read; the rest was evaluated."""
-
-
-SELECTING = (
-    *('source', 'odometry', 'truth', 'topics', 'depth_topic', 'camera_info', 'images', 'step', 'max_pairs'),
-    'export',
-)
-"""Arguments of `evaluate` that select what is evaluated and written."""
-
-
-def selection(options) -> dict[str, str]:
-    """Return the arguments of SELECTING, by which a later run knows whether it would do the same."""
-    return {name: str(getattr(options, name)) for name in SELECTING}
-
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -18,6 +18,7 @@ from loftr_ros.datatypes import Matches, PoseFailure
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.metrics import (
     corner_error_px,
+    count_correct,
     error_auc,
     mean_matching_accuracy,
     pose_error_deg,
@@ -128,12 +129,13 @@ def run_pairs(
         started = time.perf_counter()
         matches = match_pair(matcher, pair)
         matched = time.perf_counter()
-        row, pose_s = _score(pair, matches, config)
+        errors = errors_px(pair, matches)
+        row, pose_s = _score(pair, matches, errors, config)
         rows.append(row)
         numbers.append(index)
         times.append((matched - started, pose_s))
         bins = np.minimum((matches.confidence * BINS).astype(int), BINS - 1)
-        for kind, some in enumerate((bins, bins[errors_px(pair, matches) <= correct_px(pairs.has_motion)])):
+        for kind, some in enumerate((bins, bins[errors <= correct_px(pairs.has_motion)])):
             of_confidence[kind] += np.bincount(some, minlength=BINS)
         keep(pair, matches)
         progress(index + 1)
@@ -157,15 +159,15 @@ def correct_px(has_motion: bool) -> float:
     return CORRECT_PX if has_motion else CORRECT_TRANSFER_PX
 
 
-def _score(pair: ImagePair, matches: Matches, config: PoseConfig) -> tuple[PairRow, float]:
-    """Return the row of a pair and the time of its pose [s]."""
-    errors, nan = errors_px(pair, matches), float('nan')
+def _score(pair: ImagePair, matches: Matches, errors: np.ndarray, config: PoseConfig) -> tuple[PairRow, float]:
+    """Return the row of a pair, whose matches have these errors (N,) [px], and the time of its pose [s]."""
+    nan = float('nan')
     accuracy = tuple(mean_matching_accuracy(errors, MMA_PX).tolist())
     if pair.cam1_from_cam0 is None:
         homography, inliers = _homography(matches)
         height, width = pair.frame0.image.shape[:2]
         corner = corner_error_px(homography, pair.image1_from_image0, width, height)
-        correct = int(np.count_nonzero(errors <= CORRECT_TRANSFER_PX))
+        correct = count_correct(errors, CORRECT_TRANSFER_PX)
         return PairRow(pair.name, '', len(matches), inliers, correct, *[nan] * 7, corner, accuracy), 0.0
     cameras, truth = (pair.frame0.camera, pair.frame1.camera), pair.cam1_from_cam0
     started = time.perf_counter()

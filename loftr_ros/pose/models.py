@@ -302,7 +302,7 @@ def whitening(rotation, points: Points) -> np.ndarray:
 
 def rotation_errors(rotation, points: Points, white: np.ndarray) -> np.ndarray:
     """Return errors (2, n) [px] of x1 = R x0 with `whitening`; infinite where the rotated ray is behind the camera."""
-    return _errors_of_projection(*_rotate_and_project(rotation, points), points, white)
+    return projection_errors(*_rotate_and_project(rotation, points), points, white)
 
 
 def rotation_model(rotation, points: Points, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -311,10 +311,11 @@ def rotation_model(rotation, points: Points, white: np.ndarray) -> tuple[np.ndar
     x, y = image
     slope = np.array([[x * y, 1 + y * y], [-1 - x * x, -x * y], [y, -x]])
     jacobian = np.einsum('ijn,pjn->pin', white, slope)
-    return _errors_of_projection(image, depth, points, white), jacobian, jacobian
+    return projection_errors(image, depth, points, white), jacobian, jacobian
 
 
-def _errors_of_projection(image, depth, points: Points, white: np.ndarray) -> np.ndarray:
+def projection_errors(image, depth, points: Points, white: np.ndarray) -> np.ndarray:
+    """Return whitened errors (2, n) [px] of projected points (2, n), infinite where their depth (n,) is."""
     errors = np.einsum('ijn,jn->in', white, points.rays1[:2] - image)
     return np.where(np.isfinite(depth), errors, np.inf)
 

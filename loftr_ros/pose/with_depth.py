@@ -113,15 +113,10 @@ class _Problem:
         value[unknown] = np.maximum(depth_along_line(self.points, pose)[0][unknown], MIN_INVERSE_DEPTH)
         return dataclasses.replace(self, depth=InverseDepth(value, self.depth.sigma))
 
-    def errors(self, image: np.ndarray, z: np.ndarray, white: np.ndarray) -> np.ndarray:
-        """Return (2, n) [px] of projected points; infinite behind camera 1."""
-        errors = np.einsum('ijn,jn->in', white, self.points.rays1[:2] - image)
-        return np.where(np.isfinite(z), errors, np.inf)
-
     def squared_errors(self, pose: np.ndarray) -> np.ndarray:
         """Return the squares of the errors (n,) [px^2], whitened for the pose itself."""
         _, z, image = self.project(pose)
-        return np.sum(self.errors(image, z, self.whitening(pose)) ** 2, axis=0)
+        return np.sum(models.projection_errors(image, z, self.points, self.whitening(pose)) ** 2, axis=0)
 
     def model(self, pose: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return errors (2, n), derivatives (6, 2, n) by the steps of `_retract`, and the same as expected."""
@@ -134,7 +129,7 @@ class _Problem:
         by_rotation = np.array([[-x * b, -c - y * b], [c + x * a, y * a], [-b, a]])
         slope = np.concatenate([by_point, by_rotation]) / z  # (6, 2, n): the image by translation and rotation
         jacobian = -np.einsum('ijn,pjn->pin', white, slope)
-        return self.errors(image, z, white), jacobian, jacobian
+        return models.projection_errors(image, z, self.points, white), jacobian, jacobian
 
 
 def estimate_pose_with_depth(
