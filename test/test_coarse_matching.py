@@ -279,19 +279,30 @@ def test_rows_that_are_not_searched_compete_for_the_columns(masked):
         torch.testing.assert_close(field, wanted[first])
 
 
-def test_rows_are_searched_until_there_are_enough_matches():
+def test_rows_are_searched_until_there_are_enough_matches(monkeypatch):
     f0, f1, _ = features()
     similarity = cm.Similarity(f0, f1, 0.3)
     parts = torch.arange(37).split(10)
     least = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=1).batch_index.bincount().min().item()
+    monkeypatch.setattr(cm, 'SURPLUS', 1.0)
     found = cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=least + 1)
-    assert 10 <= found.cell0.max() < 20
+    assert 10 <= found.cell0.max() < 20  # the first part has too few matches after the other rows have competed
+    assert found.batch_index.bincount().min() > least
+    monkeypatch.setattr(cm, 'SURPLUS', 1000.0)
+    assert cm.match_dual_softmax(similarity, 0.1, parts=parts, enough=1).cell0.max() >= 30
 
 
 def test_parts_of_rows_are_every_cell_once_and_each_is_spread_over_the_image():
-    parts = cells.parts_of_rows(6, 8, 10, torch.device('cpu'))
-    assert torch.equal(torch.cat(parts).sort().values, torch.arange(48))
-    assert [len(part) for part in parts] == [12] * 4 and parts[1][:4].tolist() == [9, 11, 13, 15]
-    assert cells.parts_of_rows(6, 8, 0, torch.device('cpu')) == []
-    assert cells.parts_of_rows(6, 8, 25, torch.device('cpu')) == []
-    assert cells.parts_of_rows(6, 8, 10, torch.device('cuda')) == []
+    cpu = torch.device('cpu')
+    parts = cells.parts_of_rows(60, 80, 1000, cpu)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(4800))
+    assert [len(part) for part in parts] == [1800, 1500, 1500]
+    assert len(cells.parts_of_rows(120, 160, 1000, cpu)[0]) == 2400  # as many for a larger image, by sixteenths of it
+    for part in parts:
+        searched = torch.zeros(60, 80).index_put((part // 80, part % 80), torch.tensor(1.0))
+        squares = searched.unfold(0, 4, 4).unfold(1, 4, 4)
+        assert (squares.sum((2, 3)) == len(part) / 300).all()
+    assert cells.parts_of_rows(60, 80, 0, cpu) == []
+    assert cells.parts_of_rows(60, 80, 1601, cpu) == []
+    assert sum(len(part) for part in cells.parts_of_rows(60, 80, 1600, cpu)) == 4800
+    assert cells.parts_of_rows(60, 80, 1000, torch.device('cuda')) == []

@@ -25,6 +25,9 @@ MASKED = -1e9
 SPARSE_THRESHOLD = 0.02
 """With this threshold or a larger one at most 1 / 0.02 = 50 columns of a row can match: one pass collects them."""
 
+SURPLUS = 4 / 3
+"""Matches of the rows searched so far, relative to those that are needed: some lose their column to another row."""
+
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
 """Similarities in a block: 4 MiB fit into the cache of a CPU; a GPU is faster with fewer, larger blocks."""
 
@@ -154,8 +157,8 @@ def match_dual_softmax(
         eligible0, eligible1: (B, L) and (B, S) bool, cells that may be matched (`away_from_border`). The other cells
             still compete as neighbours.
         parts: rows (R,) int64 of each part; together all rows. Parts are searched until every pair has `enough`
-            matches. The rows that are left are only compared with the columns of these matches, where they compete by
-            their similarity; confidences are those of all rows. Empty: all rows are searched.
+            matches, after the rows that are left have competed for the columns of these matches by their similarity;
+            confidences are those of all rows. Empty: all rows are searched.
     """
     if threshold < SPARSE_THRESHOLD:
         log_rows, log_columns = _log_rows(similarity), _log_columns(similarity)
@@ -175,7 +178,7 @@ def match_dual_softmax(
         candidates = CoarseMatches(batch_index, row, column, confidence)
         keep = (confidence > threshold) & _may_match(candidates, similarity, eligible0, eligible1)
         matches = _mutual_best(candidates, keep, similarity)
-        if number < len(parts) and _fewest(matches, similarity) >= enough:
+        if number < len(parts) and _fewest(matches, similarity) >= SURPLUS * enough:
             matches = _compete(similarity, torch.cat(tuple(parts[number:])), matches, log_columns, threshold, small)
             if _fewest(matches, similarity) >= enough:
                 break

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from loftr_ros.errors import InputError
 from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
 from loftr_ros.networks.block_refinement import BlockRefinement
-from loftr_ros.networks.coarse_cells import CoarseMatches, away_from_border, choose_evenly, parts_of_rows, wanted
+from loftr_ros.networks.coarse_cells import CoarseMatches, away_from_border, choose_evenly, parts_of_rows
 from loftr_ros.networks.coarse_matching import Similarity, log_dual_softmax, match_dual_softmax, match_raw_similarity
 from loftr_ros.networks.repvgg import RepVGG, StageMaps
 from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement
@@ -139,9 +139,8 @@ class EfficientLoFTR(MatchingNetwork):
         similarity = self._similarity(coarse0, coarse1, features0.mask, features1.mask)
         eligible0, eligible1 = (_eligible(features, border) for features in (features0, features1))
         if self.mode == 'full':
-            enough = wanted(max_matches)
-            parts = parts_of_rows(*coarse0.shape[1:3], enough, coarse0.device)
-            coarse = match_dual_softmax(similarity, threshold, eligible0, eligible1, parts, enough)
+            parts = parts_of_rows(*coarse0.shape[1:3], max_matches, coarse0.device)
+            coarse = match_dual_softmax(similarity, threshold, eligible0, eligible1, parts, max_matches)
         else:
             coarse = _match_optimized(similarity, threshold, eligible0, eligible1)
         coarse = choose_evenly(coarse, max_matches, coarse0.shape[2], len(coarse0))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from loftr_ros.errors import InputError
 from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
-from loftr_ros.networks.coarse_cells import away_from_border, choose_evenly, parts_of_rows, wanted
+from loftr_ros.networks.coarse_cells import away_from_border, choose_evenly, parts_of_rows
 from loftr_ros.networks.coarse_matching import CoarseMatching
 from loftr_ros.networks.resnet_fpn import ResNetFpn
 
@@ -301,7 +301,7 @@ class LoFTR(MatchingNetwork):
         eligible1 = away_from_border(batch, height1, width1, border, features1.mask, device)
         coarse = self.coarse_matching(
             tokens0, tokens1, _flat(features0.mask), _flat(features1.mask), threshold, eligible0, eligible1,
-            parts_of_rows(height0, width0, wanted(max_matches), device), wanted(max_matches),
+            parts_of_rows(height0, width0, max_matches, device), max_matches,
         )  # fmt: skip
         batch_index, cell0, cell1, confidence = choose_evenly(coarse, max_matches, width0, batch)
         at_once = MATCHES_AT_ONCE.get(device.type, MATCHES_AT_ONCE['cpu'])
