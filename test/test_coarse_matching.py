@@ -306,3 +306,14 @@ def test_parts_of_rows_are_every_cell_once_and_each_is_spread_over_the_image():
     assert cells.parts_of_rows(60, 80, 1601, cpu) == []
     assert sum(len(part) for part in cells.parts_of_rows(60, 80, 1600, cpu)) == 4800
     assert cells.parts_of_rows(60, 80, 1000, torch.device('cuda')) == []
+
+
+@pytest.mark.parametrize('columns', [24, 29])
+def test_large_elements_are_the_same_in_one_step_and_in_two(monkeypatch, columns):
+    block = torch.rand(2, 7, columns, generator=torch.Generator().manual_seed(0))
+    least = torch.full((2, 7), 0.8)
+    found = []
+    for devices in (('cpu',), ()):
+        monkeypatch.setattr(cm, 'FOLDING_DEVICES', devices)
+        found.append(sorted(zip(*(index.tolist() for index in cm._where_above(block, least)), strict=True)))
+    assert found[0] == found[1] == [tuple(place) for place in (block > 0.8).nonzero().tolist()]

@@ -28,6 +28,9 @@ SPARSE_THRESHOLD = 0.02
 SURPLUS = 4 / 3
 """Matches of the rows searched so far, relative to those that are needed: some lose their column to another row."""
 
+FOLDING_DEVICES = ('cpu',)
+"""Devices on which the few large similarities are searched in two steps, see `_where_above`."""
+
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
 """Similarities in a block: 4 MiB fit into the cache of a CPU; a GPU is faster with fewer, larger blocks."""
 
@@ -234,29 +237,30 @@ def _row_candidates(similarity: Similarity, threshold: float, small: bool, sums:
         reference, total = exponentiate_rows_(block, small)
         sums.add(reference, block)
         least = (threshold * (1 - 1e-4)) * total  # tolerance for rounding; the sum of a masked row is 0
-        batch_index, row, column = _unfold(_fold(block) > least[..., None], block.shape[2])
+        batch_index, row, column = _where_above(block, least)
         exponential = block[batch_index, row, column]
-        kept = (exponential > least[batch_index, row]).nonzero()[:, 0]
-        batch_index, row, column, exponential = (field[kept] for field in (batch_index, row, column, exponential))
         score = exponential.log() + reference[batch_index, row]
         log_row = exponential.log() - total[batch_index, row].log()
         found.append((batch_index, rows[part][row], column, score, log_row))
     return found
 
 
-def _fold(block: Tensor) -> Tensor:
-    """Return (B, R, S / n), the maximum of each group of n columns at distance S / n; n is up to 8.
+def _where_above(block: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pair, row and column (N,) of the elements of block (B, R, S) that are larger than least (B, R).
 
-    The few large values are found much faster in this than in all of `block` (B, R, S).
+    They are few. A CPU finds them much faster in the maxima of groups of up to 8 columns at equal distances; a GPU
+    would have to wait for the number of groups.
     """
-    return block.unflatten(2, (math.gcd(block.shape[2], 8), -1)).amax(2)
-
-
-def _unfold(chosen: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pair, row and column (N,) of all elements of the groups that are True in `chosen` (B, R, columns / n)."""
-    batch_index, row, place = (index[:, None] for index in chosen.nonzero().unbind(1))
-    column = place + torch.arange(0, columns, chosen.shape[2], device=chosen.device)
-    return batch_index.expand_as(column).flatten(), row.expand_as(column).flatten(), column.flatten()
+    size = math.gcd(block.shape[2], 8) if block.device.type in FOLDING_DEVICES else 1
+    groups = block.unflatten(2, (size, -1)).amax(2) if size > 1 else block
+    batch_index, row, column = (groups > least[..., None]).nonzero().unbind(1)
+    if size == 1:
+        return batch_index, row, column
+    columns = column[:, None] + torch.arange(0, block.shape[2], groups.shape[2], device=block.device)
+    member, place = (
+        (block[batch_index[:, None], row[:, None], columns] > least[batch_index, row, None]).nonzero().unbind(1)
+    )
+    return batch_index[member], row[member], columns[member, place]
 
 
 def _log_rows(similarity: Similarity) -> Tensor:
