@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode  # noqa: E402
 from loftr_ros.config import MatcherConfig  # noqa: E402
 from loftr_ros.image import prepare  # noqa: E402
 from loftr_ros.matchers.detector_free import EfficientLoftrMatcher  # noqa: E402
-from loftr_ros.networks import coarse_matching, efficient_loftr  # noqa: E402
+from loftr_ros.networks import coarse_matching, efficient_loftr, similarity  # noqa: E402
 
 WAITING = ('__bool__', '__int__', '__float__', '__index__', 'item', 'tolist', 'cpu', 'numpy')
 WAITING += ('nonzero', 'masked_select', 'bincount', 'unique', '_return_output')
@@ -38,7 +38,7 @@ class Waits(TorchFunctionMode):
 def network_and_features(monkeypatch):
     """The shipped network and the features of two overlapping images; all rows are searched at once, as on a GPU."""
     monkeypatch.setattr(efficient_loftr, 'parts_of_rows', lambda *_: [])
-    monkeypatch.setattr(coarse_matching, 'CPU_BLOCK', coarse_matching.GPU_BLOCK)
+    monkeypatch.setattr(similarity, 'CPU_BLOCK', similarity.GPU_BLOCK)
     monkeypatch.setattr(coarse_matching, 'FOLDING_DEVICES', ())
     matcher = EfficientLoftrMatcher(MatcherConfig(device='cpu', precision='fp32'))
     image = texture(256, 336)

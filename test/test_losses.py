@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from loftr_ros.networks.coarse_matching import Similarity, log_dual_softmax
+from loftr_ros.networks.coarse_matching import log_dual_softmax
 from loftr_ros.networks.efficient_loftr import EfficientLoFTR, EfficientLoftrTraining
 from loftr_ros.networks.loftr import LoFTR, LoftrRefinement
+from loftr_ros.networks.similarity import Similarity
 from loftr_ros.networks.sinkhorn import log_optimal_transport
 from loftr_ros.networks.two_stage_refinement import TwoStageRefinement
 from loftr_ros.training.losses import (

@@ -1,26 +1,22 @@
 """Coarse matching of two sets of features (LoFTR, section 3.3) without an L x S matrix in memory.
 
-Similarities are computed in blocks of rows of image 0. A match depends only on sums and maxima of rows and columns.
-Those of a row are complete after its block; those of a column are accumulated over all blocks.
-Similarities are float32 for features of any type: a confidence is the exponential of a difference of large numbers.
+Similarities are computed in blocks of rows of image 0 (similarity.py). A match depends only on sums and maxima of rows
+and columns. Those of a row are complete after its block; those of a column are accumulated over all blocks.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loftr_ros.networks.coarse_cells import CoarseMatches
-from loftr_ros.networks.log_sum_exp import ColumnSums, are_small, exponentiate_rows_
+from loftr_ros.networks.log_sum_exp import ColumnSums, RunningLogSumExp, exponentiate_rows_
+from loftr_ros.networks.similarity import CPU_BLOCK, MASKED, Similarity, dense_similarity
 from loftr_ros.networks.sinkhorn import log_marginals, log_optimal_transport
-
-MASKED = -1e9
-"""Similarity of a pair with a padded cell. It is finite, so that a completely masked row does not become NaN."""
 
 SPARSE_THRESHOLD = 0.02
 """With this threshold or a larger one at most 1 / 0.02 = 50 columns of a row can match: one pass collects them."""
@@ -30,9 +26,6 @@ SURPLUS = 4 / 3
 
 FOLDING_DEVICES = ('cpu',)
 """Devices on which the few large similarities are searched in two steps, see `_where_above`."""
-
-CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
-"""Similarities in a block: 4 MiB fit into the cache of a CPU; a GPU is faster with fewer, larger blocks."""
 
 
 class CoarseMatching(nn.Module):
@@ -77,71 +70,6 @@ class CoarseMatching(nn.Module):
         # Optimal transport has no temperature: the score of the dustbin is learned at the scale of the similarities.
         temperature = self.temperature if self.match_type == 'dual_softmax' else 1.0
         return Similarity(tokens0, tokens1, temperature, mask0, mask1)
-
-
-class Similarity:
-    """Scaled inner products of two sets of features, computed block by block.
-
-    Args:
-        features0, features1: (B, L, C) and (B, S, C).
-        temperature: the similarity is <f0, f1> / (C * temperature).
-        valid0, valid1: (B, L) and (B, S) bool, False for padding; None without padding.
-        block_elements: similarities in one block; None chooses by device.
-    """
-
-    def __init__(self, features0, features1, temperature=1.0, valid0=None, valid1=None, block_elements=None):
-        channels = features0.shape[-1]
-        self.features0 = features0.float() / (math.sqrt(channels) * temperature)
-        self.columns1 = (features1.float() / math.sqrt(channels)).transpose(1, 2)  # (B, C, S)
-        self.valid0, self.valid1 = valid0, valid1
-        self.batch, self.rows = features0.shape[:2]
-        self.columns = features1.shape[1]
-        if block_elements is None:
-            block_elements = CPU_BLOCK if features0.device.type == 'cpu' else GPU_BLOCK
-        self.block_rows = max(1, block_elements // max(1, self.batch * self.columns))
-
-    def of_rows(self, rows: Tensor) -> Similarity:
-        """Return the similarities of some rows (R,) int64 only."""
-        some = copy.copy(self)
-        some.features0, some.rows = self.features0[:, rows], len(rows)
-        some.valid0 = None if self.valid0 is None else self.valid0[:, rows]
-        return some
-
-    def new_full(self, shape, value) -> Tensor:
-        return self.features0.new_full(shape, value)
-
-    def is_small(self) -> bool:
-        """Return whether the exponential of every similarity is in the range of float32."""
-        return are_small(self.features0, self.columns1.transpose(1, 2))
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield slices of rows and their similarities (B, rows, S), which the caller may overwrite."""
-        for start in range(0, self.rows, self.block_rows):
-            rows = slice(start, min(start + self.block_rows, self.rows))
-            block = self.features0[:, rows] @ self.columns1
-            if self.valid1 is not None:
-                block.masked_fill_(~self.valid1[:, None, :], MASKED)
-            if self.valid0 is not None:
-                block.masked_fill_(~self.valid0[:, rows, None], MASKED)
-            yield rows, block
-
-
-class RunningLogSumExp:
-    """log sum exp over rows that arrive in blocks (B, rows, S), by the running maximum and the sum relative to it."""
-
-    def __init__(self, first: Tensor):
-        """`first`: (B, S), values of an initial row; -inf without one."""
-        self.maximum = first
-        self.total = torch.isfinite(first).to(first.dtype)
-
-    def add_(self, block: Tensor) -> None:
-        """Add `block`, which is overwritten."""
-        maximum = torch.maximum(self.maximum, block.amax(1))
-        self.total = self.total * (self.maximum - maximum).exp() + block.sub_(maximum[:, None]).exp_().sum(1)
-        self.maximum = maximum
-
-    def value(self) -> Tensor:
-        return self.maximum + self.total.log()
 
 
 @torch.no_grad()
@@ -335,11 +263,6 @@ def log_dual_softmax(similarity: Similarity) -> Tensor:
     """Return the dense log P (B, L, S) of `match_dual_softmax`, differentiable, for the loss (LoFTR, eq. 3)."""
     scores = dense_similarity(similarity)
     return F.log_softmax(scores, 1) + F.log_softmax(scores, 2)
-
-
-def dense_similarity(similarity: Similarity) -> Tensor:
-    """Return all similarities (B, L, S) at once, differentiable."""
-    return torch.cat([block for _, block in similarity.blocks()], 1)
 
 
 def _mutual_maxima(similarity: Similarity, scale: float, row_bias: Tensor, column_bias: Tensor):

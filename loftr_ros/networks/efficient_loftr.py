@@ -18,8 +18,9 @@ from loftr_ros.errors import InputError
 from loftr_ros.networks.base import MatchingNetwork, NetworkMatches
 from loftr_ros.networks.block_refinement import BlockRefinement
 from loftr_ros.networks.coarse_cells import CoarseMatches, away_from_border, choose_evenly, parts_of_rows
-from loftr_ros.networks.coarse_matching import Similarity, log_dual_softmax, match_dual_softmax, match_raw_similarity
+from loftr_ros.networks.coarse_matching import log_dual_softmax, match_dual_softmax, match_raw_similarity
 from loftr_ros.networks.repvgg import RepVGG, StageMaps
+from loftr_ros.networks.similarity import Similarity
 from loftr_ros.networks.two_stage_refinement import FineFusion, Refinement, TwoStageRefinement
 
 CELL = 8

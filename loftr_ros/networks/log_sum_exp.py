@@ -64,3 +64,21 @@ class ColumnSums:
     def value(self) -> Tensor:
         """Return (..., S)."""
         return self.scale + self.total.log()
+
+
+class RunningLogSumExp:
+    """log sum exp over rows that arrive in blocks (B, rows, S), by the running maximum and the sum relative to it."""
+
+    def __init__(self, first: Tensor):
+        """`first`: (B, S), values of an initial row; -inf without one."""
+        self.maximum = first
+        self.total = torch.isfinite(first).to(first.dtype)
+
+    def add_(self, block: Tensor) -> None:
+        """Add `block`, which is overwritten."""
+        maximum = torch.maximum(self.maximum, block.amax(1))
+        self.total = self.total * (self.maximum - maximum).exp() + block.sub_(maximum[:, None]).exp_().sum(1)
+        self.maximum = maximum
+
+    def value(self) -> Tensor:
+        return self.maximum + self.total.log()

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from loftr_ros.networks.base import MatchingNetwork
-from loftr_ros.networks.coarse_matching import MASKED
 from loftr_ros.networks.efficient_loftr import CELL, EfficientLoftrFeatures
 from loftr_ros.networks.loftr import COARSE_STRIDE, LoftrFeatures
 from loftr_ros.networks.repvgg import StageMaps
+from loftr_ros.networks.similarity import MASKED
 from loftr_ros.networks.sinkhorn import log_optimal_transport
 from loftr_ros.networks.superpoint import SuperPointFeatures
 
