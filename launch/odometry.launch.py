@@ -31,7 +31,15 @@ ARGUMENTS = (
         choices=('', 'mono', 'stereo', 'rgbd'),
     ),
     *MONO_TOPICS,
-    Argument('depth_topic', 'depth/image', 'depth that is registered to the image (rig rgbd)', topic='depth/image'),
+    Argument('depth_topic', 'depth/image', 'depth of the image (rig rgbd)', topic='depth/image'),
+    Argument(
+        'camera_from_depth',
+        '',
+        'empty: depth is registered to the image (aligned); else pose of the depth camera in the optical frame of the '
+        'image, "x y z roll pitch yaw", or tf; the node then registers it',
+        'odometry.camera_from_depth',
+    ),
+    Argument('depth_info_topic', 'depth/camera_info', 'camera_info of such depth', topic='depth/camera_info'),
     *STEREO_TOPICS,
     Argument('base_frame', '', f'odometry.base_frame; {AS_FILE} (base_link)', 'odometry.base_frame'),
     Argument('odom_frame', '', f'odometry.odom_frame; {AS_FILE} (odom)', 'odometry.odom_frame'),

@@ -260,6 +260,12 @@ class OdometryConfig(Checked):
         minimum=1e-6,
         maximum=1,
     )
+    camera_from_depth: str = setting(
+        '',
+        'rgbd: pose of the depth camera in the optical frame of the image, "x y z roll pitch yaw" [m, rad], or tf: '
+        'from TF; depth is then registered by it and its own camera_info. Empty: depth is registered (aligned) already',
+        fixed=True,
+    )
     min_start_parallax_deg: float = setting(
         1.0,
         'mono: median parallax of the first two keyframes, which decides when the map starts [deg]',

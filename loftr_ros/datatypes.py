@@ -82,13 +82,18 @@ class FrameSet:
         frame1: of the right camera; None for a single camera.
         cam1_from_cam0: (4, 4) from the left to the right camera [m]; None where unknown. Of rectified images only the
             translation differs from the identity.
-        depth_m: float32 (H, W), z of each pixel of frame0 [m], 0 or NaN where unknown; None without a depth camera.
+        depth_m: float32 (H, W), z of each pixel of frame0, or of `depth_camera`, [m], 0 or NaN where unknown; None
+            without a depth camera.
+        depth_camera: that of a depth image that is not registered to frame0.
+        cam0_from_depth: (4, 4) from this camera to that of frame0 [m].
     """
 
     frame0: Frame
     frame1: Frame | None = None
     cam1_from_cam0: np.ndarray | None = None
     depth_m: np.ndarray | None = None
+    depth_camera: Camera | None = None
+    cam0_from_depth: np.ndarray | None = None
 
     def __post_init__(self):
         if self.cam1_from_cam0 is not None:
@@ -101,11 +106,23 @@ class FrameSet:
                     f'{extrinsics.tolist()}; None where it is unknown'
                 )
             set_fields(self, cam1_from_cam0=extrinsics)
-        if self.depth_m is not None and self.depth_m.shape != self.frame0.image.shape[:2]:
-            raise InputError(
-                f'depth_m is {self.depth_m.shape} but the image is {self.frame0.image.shape[:2]}; register the depth '
-                'to the camera of the image'
-            )
+        self._check_depth()
+
+    def _check_depth(self) -> None:
+        if (self.depth_camera is None) != (self.cam0_from_depth is None):
+            raise InputError('unregistered depth needs both depth_camera and cam0_from_depth, got only one')
+        if self.depth_camera is not None:
+            pose = checked_array('cam0_from_depth', self.cam0_from_depth, (4, 4), np.float64)
+            if not np.isfinite(pose).all():
+                raise InputError(f'cam0_from_depth needs finite values, got {pose.tolist()}')
+            set_fields(self, cam0_from_depth=pose)
+        if self.depth_m is None:
+            return
+        shape, remedy = self.frame0.image.shape[:2], 'register the depth to the camera of the image, or give its camera'
+        if self.depth_camera is not None:
+            shape, remedy = (self.depth_camera.height, self.depth_camera.width), 'give the calibration of this depth'
+        if self.depth_m.shape != shape:
+            raise InputError(f'depth_m is {self.depth_m.shape}, needed is {shape}; {remedy}')
 
     @property
     def is_stereo(self) -> bool:

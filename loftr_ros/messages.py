@@ -6,6 +6,7 @@ A message is any object with the fields of its ROS type: of rclpy, or of a bag t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -36,26 +37,34 @@ def stamp_ns(header) -> int:
 class FrameReader:
     """Decodes sets of messages into frames. Keeps, for each camera, the grey-value range of its 16-bit images.
 
+    Args:
+        cam_from_depth: returns the (4, 4) transform from the frame of a depth image to that of its image, given as the
+            frame_ids of the image and of the depth, or raises InputError. None: depth images are registered.
+
     Attributes:
         baseline_fault: why the last stereo pair had no baseline; empty if it had one.
         depth_fault: why the last depth image may not be registered to its image; empty if it is.
     """
 
-    def __init__(self):
+    def __init__(self, cam_from_depth: Callable[[str, str], np.ndarray] | None = None):
         self.baseline_fault = self.depth_fault = ''
+        self._cam_from_depth = cam_from_depth
         self._levels = (Levels(), Levels())  # of the left and the right camera
 
     def read(self, messages: tuple, rectified: bool) -> FrameSet:
         """Return the frames of one camera, of one with a depth camera, or of a left and a right camera.
 
         Args:
-            messages: image and camera_info, then the depth image, or image and camera_info of the right camera; a
-                Camera in place of camera_info where the calibration is known otherwise.
+            messages: image and camera_info, then the depth image, with its own camera_info if it is not registered, or
+                image and camera_info of the right camera; a Camera in place of camera_info where the calibration is
+                known otherwise.
 
         Raises:
             InputError: a message is invalid.
         """
-        pairs = zip(messages[::2], messages[1::2], self._levels, strict=False)
+        has_depth = len(messages) == 3 or self._cam_from_depth is not None
+        cameras = messages[:2] if has_depth else messages
+        pairs = zip(cameras[::2], cameras[1::2], self._levels, strict=False)
         frames = [
             Frame(
                 image_from_msg(image, levels),
@@ -65,8 +74,15 @@ class FrameReader:
             )
             for image, info, levels in pairs
         ]
-        if len(messages) == 3:
+        if has_depth and self._cam_from_depth is None:
             return FrameSet(frames[0], depth_m=self._registered_depth(messages[2], frames[0]))
+        if has_depth:
+            depth, info = messages[2:]
+            depth_camera = info if isinstance(info, Camera) else camera_from_info(info, rectified=rectified)
+            cam_from_depth = self._cam_from_depth(frames[0].frame_id, depth.header.frame_id)
+            return FrameSet(
+                frames[0], depth_m=depth_from_msg(depth), depth_camera=depth_camera, cam0_from_depth=cam_from_depth
+            )
         if len(frames) == 1:
             return FrameSet(frames[0])
         if isinstance(messages[1], Camera) or isinstance(messages[3], Camera):
@@ -82,13 +98,13 @@ class FrameReader:
             raise InputError(
                 f'depth image of {msg.header.frame_id!r} has {size[0]}x{size[1]} pixels and its image '
                 f'{needed[0]}x{needed[1]}; needed is depth that is registered to the image, with a value for each of '
-                'its pixels: RealSense align_depth.enable and aligned_depth_to_color, else depth_image_proc register'
+                'its pixels: RealSense align_depth.enable and aligned_depth_to_color, or set odometry.camera_from_depth'
             )
         self.depth_fault = ''
         if msg.header.frame_id != frame.frame_id:
             self.depth_fault = (
                 f'the depth image is in the frame {msg.header.frame_id!r} and its image in {frame.frame_id!r}: depth '
-                'that is not registered to the image gives wrong motions'
+                'that is not registered to the image gives wrong motions; if it is not, set odometry.camera_from_depth'
             )
         return depth_m
 

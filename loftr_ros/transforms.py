@@ -1,4 +1,4 @@
-"""Rigid transforms with a covariance: inverse and product."""
+"""Rigid transforms: with a covariance, their inverse and product; and as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import dataclasses
 
 import numpy as np
 
+from loftr_ros import geometry
+from loftr_ros.errors import ConfigError
 from loftr_ros.geometry import invert_transform, skew
+
+FROM_TF = 'tf'
+"""Text in place of a pose which says that TF has it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,3 +60,31 @@ class UncertainTransform:
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:
     return (matrix + matrix.T) / 2
+
+
+def parse_pose(text: str, alternatives: tuple[str, ...] = ()) -> np.ndarray:
+    """Return the transform (4, 4) of 'x y z roll pitch yaw' [m, rad] or 'x y z qx qy qz qw'.
+
+    Numbers are as the arguments of tf2_ros static_transform_publisher: R = Rz(yaw) Ry(pitch) Rx(roll).
+
+    Args:
+        alternatives: words that the caller takes as well, for the error.
+
+    Raises:
+        ConfigError: the text is something else.
+    """
+    try:
+        values = [float(word) for word in text.replace(',', ' ').split()]
+    except ValueError:
+        values = []
+    if len(values) not in (6, 7) or not np.all(np.isfinite(values)):
+        known = ['"x y z roll pitch yaw"', '"x y z qx qy qz qw"', *(f'"{word}"' for word in alternatives)]
+        raise ConfigError(f'a pose is {", ".join(known[:-1])} or {known[-1]}, got {text!r}')
+    if len(values) == 6:
+        roll, pitch, yaw = np.diag(values[3:])
+        turns = [geometry.rotation_from_vector(vector) for vector in (yaw, pitch, roll)]
+        return geometry.transform(turns[0] @ turns[1] @ turns[2], values[:3])
+    length = np.linalg.norm(values[3:])
+    if abs(length - 1) > 0.01:
+        raise ConfigError(f'the quaternion qx qy qz qw of a pose needs the length 1, got {length:g} in {text!r}')
+    return geometry.transform(geometry.matrix_from_quaternion(values[3:]), values[:3])

@@ -6,10 +6,10 @@ import pytest
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Frame, Scale
 from loftr_ros.errors import ConfigError
 from loftr_ros.geometry import invert_transform, rotation_from_vector, transform, vector_from_rotation
-from loftr_ros.odometry.base_frame import odom_from_base, parse_pose, velocity_of_base
+from loftr_ros.odometry.base_frame import odom_from_base, parse_mounting, velocity_of_base
 from loftr_ros.odometry.motion import Motion, MotionStatus, Velocity
 from loftr_ros.odometry.tracks import Tracks
-from loftr_ros.transforms import UncertainTransform
+from loftr_ros.transforms import UncertainTransform, parse_pose
 
 IMAGE = np.zeros((8, 8), np.uint8)
 BASE_FROM_CAM = parse_pose('0.4 -0.1 0.7 -1.9 0.05 -1.5')
@@ -28,7 +28,7 @@ def spread(rng, scales):
 
 
 def test_forward_looks_along_x_of_the_base():
-    base_from_cam = parse_pose('forward')
+    base_from_cam = parse_mounting('forward')
     np.testing.assert_allclose(base_from_cam[:3, 2], [1, 0, 0])  # the optical axis
     np.testing.assert_allclose(base_from_cam[:3, 0], [0, -1, 0])  # right of the image
     np.testing.assert_allclose(base_from_cam[:3, 3], 0)
@@ -51,6 +51,8 @@ def test_a_pose_is_read_as_static_transform_publisher_does(text):
 def test_a_text_that_is_no_pose_is_refused(text):
     with pytest.raises(ConfigError, match='pose'):
         parse_pose(text)
+    with pytest.raises(ConfigError, match='pose'):
+        parse_mounting(text)
 
 
 def test_the_base_starts_at_the_origin_and_moves_with_the_camera():

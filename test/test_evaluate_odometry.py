@@ -1,5 +1,6 @@
 """`loftr_ros evaluate --odometry`: folders and bags, with truth and without, broken ones, and the report."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -15,12 +16,14 @@ from loftr_ros import cli
 from loftr_ros.camera import Camera
 from loftr_ros.config import Config
 from loftr_ros.datasets import rendered_drive, save_sequence
+from loftr_ros.datasets.bag_transforms import StaticTransforms
 from loftr_ros.datasets.poses import poses_from_tum, poses_to_tum
 from loftr_ros.datatypes import Frame, FrameSet, Matches
+from loftr_ros.errors import InputError
 from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.evaluation.odometry_run import run_odometry, score
 from loftr_ros.evaluation.sources import open_source
-from loftr_ros.geometry import quaternion_from_matrix
+from loftr_ros.geometry import quaternion_from_matrix, rotation_from_vector, transform
 from loftr_ros.matchers import Matcher
 from loftr_ros.settings import override
 
@@ -45,11 +48,9 @@ def folder(drive, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope='module')
-def bag(drive, tmp_path_factory):
-    """A bag of the drive with image, camera_info, depth [mm] and the truth; one image has an unknown encoding."""
-    path = tmp_path_factory.mktemp('evaluation') / 'bag'
-    store = get_typestore(Stores.LATEST)
+@contextlib.contextmanager
+def recorder(store, path):
+    """Yield a function that writes (topic, message, stamp_ns) to a new bag."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
 
         def write(topic, message, stamp_ns):
@@ -57,6 +58,15 @@ def bag(drive, tmp_path_factory):
             connection = connections.get(topic) or writer.add_connection(topic, message.__msgtype__, typestore=store)
             writer.write(connection, stamp_ns, store.serialize_cdr(message, message.__msgtype__))
 
+        yield write
+
+
+@pytest.fixture(scope='module')
+def bag(drive, tmp_path_factory):
+    """A bag of the drive with image, camera_info, depth [mm] and the truth; one image has an unknown encoding."""
+    path = tmp_path_factory.mktemp('evaluation') / 'bag'
+    store = get_typestore(Stores.LATEST)
+    with recorder(store, path) as write:
         for index in range(len(drive)):
             frame, stamp_ns = drive.frames(index)[0], int(drive.stamps_ns[index])
             image = image_message(store, stamp_ns, frame.image, 'bgr8' if index != 5 else 'strange')
@@ -70,6 +80,36 @@ def bag(drive, tmp_path_factory):
                 transforms(store, stamp_ns, {'camera': drive.world_from_cam0[index], 'door': np.eye(4)}),
                 stamp_ns,
             )
+    return path
+
+
+@pytest.fixture(scope='module')
+def unregistered_bag(drive, tmp_path_factory):
+    """A bag whose depth camera is upside down and crops the image; /tf_static leads from one to the other in steps."""
+    path = tmp_path_factory.mktemp('unregistered') / 'bag'
+    store = get_typestore(Stores.LATEST)
+    camera = drive.camera0
+    left, top, width, height = 11, 7, camera.width - 30, camera.height - 20
+    matrix = camera.matrix.copy()  # of the cropped image after half a turn
+    matrix[:2, 2] = (width - 1, height - 1) - (matrix[:2, 2] - (left, top))
+    half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+    body_from_image = transform(rotation_from_vector((0.3, -1.2, 0.4)), (0.1, 0.02, -0.3))
+    steps = {
+        ('body', 'cam'): body_from_image,
+        ('body', 'eye'): body_from_image @ half_turn,
+        ('eye', 'depth'): np.eye(4),
+    }
+    with recorder(store, path) as write:
+        for (parent, child), pose in steps.items():
+            write('/tf_static', transforms(store, 0, {child: pose}, parent), 0)
+        for index in range(len(drive)):
+            stamp_ns = int(drive.stamps_ns[index])
+            write('/color/image', image_message(store, stamp_ns, drive.frames(index)[0].image, 'bgr8'), stamp_ns)
+            write('/color/camera_info', info(store, stamp_ns, camera), stamp_ns)
+            depth = np.rint(drive.depth0(index)[top : top + height, left : left + width][::-1, ::-1] * 1000)
+            depth = depth.astype('<u2')[..., None].view(np.uint8)
+            write('/depth/image', image_message(store, stamp_ns, depth, '16UC1', 'depth'), stamp_ns)
+            write('/depth/camera_info', info(store, stamp_ns, Camera(matrix, width, height)), stamp_ns)
     return path
 
 
@@ -106,8 +146,8 @@ def odometry(store, stamp_ns, pose):
     )
 
 
-def transforms(store, stamp_ns, poses):
-    """Return a message with the transforms from `map` to these frames."""
+def transforms(store, stamp_ns, poses, parent='map'):
+    """Return a message with the transforms from a frame to these frames."""
 
     def make(name, **values):
         return store.types[f'geometry_msgs/msg/{name}'](**values)
@@ -117,7 +157,7 @@ def transforms(store, stamp_ns, poses):
         place = make('Vector3', **dict(zip('xyz', pose[:3, 3].tolist(), strict=True)))
         turn = make('Quaternion', **dict(zip('xyzw', quaternion_from_matrix(pose[:3, :3]).tolist(), strict=True)))
         transform = make('Transform', translation=place, rotation=turn)
-        frame = header(store, stamp_ns, 'map')
+        frame = header(store, stamp_ns, parent)
         stamped.append(make('TransformStamped', header=frame, child_frame_id=child, transform=transform))
     return store.types['tf2_msgs/msg/TFMessage'](transforms=stamped)
 
@@ -165,6 +205,27 @@ def test_a_bag_is_evaluated_with_its_own_truth_and_what_could_not_be_read_is_tol
     assert (summary['frames'], summary['frames_with_pose_and_truth']) == (7, 7)
     assert summary['ate_percent_of_path'] < 2
     assert 'strange' in json.loads((tmp_path / 'sift+lk' / 'run.json').read_text())['faults_of_the_source'][0]
+
+
+def test_depth_is_registered_by_the_transforms_of_the_bag(unregistered_bag, drive, tmp_path, capsys):
+    truth = tmp_path / 'truth.txt'
+    poses_to_tum(truth, drive.stamps_ns, drive.world_from_cam0)
+    arguments = (unregistered_bag, '--odometry', 'rgbd', '--truth', truth, '-o', tmp_path)
+    for pose in ('tf', '0 0 0 0 0 3.14159265'):
+        assert evaluate(*arguments, '--set', f'odometry.camera_from_depth={pose}') == 0
+        summary = json.loads((tmp_path / 'sift+lk' / 'summary.json').read_text())
+        assert summary['frames_with_pose_and_truth'] == 8
+        assert summary['ate_percent_of_path'] < 2
+    assert evaluate(*arguments) == 1
+    assert 'set odometry.camera_from_depth' in capsys.readouterr().err
+
+
+def test_static_transforms_that_a_bag_lacks_are_named(unregistered_bag):
+    look_up = StaticTransforms(unregistered_bag).look_up
+    np.testing.assert_allclose(look_up('depth', 'depth'), np.eye(4))
+    np.testing.assert_allclose(look_up('/depth', 'cam') @ look_up('cam', 'depth'), np.eye(4), atol=1e-9)
+    with pytest.raises(InputError, match="does not connect 'lidar' with 'cam'; it has the frames cam, depth, eye"):
+        look_up('cam', 'lidar')
 
 
 def test_a_truncated_bag_is_evaluated_up_to_the_fault(bag, tmp_path, capsys):

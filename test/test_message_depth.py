@@ -94,3 +94,24 @@ def test_depth_that_is_not_registered_is_refused_or_warned_about():
     other.header.frame_id = 'depth_optical_frame'
     reader.read((image_msg(GREY, 'mono8'), info, other), rectified=True)
     assert "'depth_optical_frame' and its image in 'cam'" in reader.depth_fault
+
+
+def test_depth_of_another_camera_comes_with_its_calibration_and_place():
+    place = np.eye(4)
+    place[0, 3] = -0.015
+    asked = []
+
+    def cam_from_depth(*frames):
+        asked.append(frames)
+        return place
+
+    depth, reader = image_msg(np.full((3, 4), 1500, np.uint16), '16UC1'), FrameReader(cam_from_depth)
+    depth.header.frame_id = 'depth'
+    messages = image_msg(GREY, 'mono8'), info_msg(width=8, height=6), depth, info_msg(width=4, height=3)
+    frames = reader.read(messages, rectified=True)
+    assert asked == [('cam', 'depth')]
+    assert (frames.depth_camera.width, frames.depth_camera.height) == (4, 3)
+    assert frames.depth_m.shape == (3, 4) and not frames.is_stereo
+    np.testing.assert_array_equal(frames.cam0_from_depth, place)
+    with pytest.raises(InputError, match='calibration of this depth'):
+        reader.read((*messages[:3], info_msg(width=8, height=6)), rectified=True)

@@ -14,15 +14,16 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from loftr_ros.msg import OdometryInfo, RelativePose, Tracks  # noqa: E402
 from loftr_ros.srv import MatchImages  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
-from sensor_msgs.msg import PointCloud, PointCloud2  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image, PointCloud, PointCloud2  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from loftr_ros import Config, Odometer, create_matcher  # noqa: E402
+from loftr_ros.camera import Camera as ImageCamera  # noqa: E402
 from loftr_ros.datasets import open_sequence, rendered_drive, save_sequence  # noqa: E402
 from loftr_ros.datatypes import UNKNOWN_VARIANCE  # noqa: E402
 from loftr_ros.geometry import rotation_angle  # noqa: E402
 from loftr_ros.messages import stamp_ns  # noqa: E402
-from loftr_ros.odometry.base_frame import odom_from_base, parse_pose  # noqa: E402
+from loftr_ros.odometry.base_frame import odom_from_base, parse_mounting  # noqa: E402
 from loftr_ros.ros import conversions, live_run  # noqa: E402
 from loftr_ros.ros.odometry_messages import pose_from_msg  # noqa: E402
 from loftr_ros.settings import override  # noqa: E402
@@ -61,7 +62,7 @@ def test_a_rig_with_depth_publishes_the_metric_path_of_the_robot(folder, drive, 
     assert len(recording.matches) == len(recording.poses) == 11
     assert [info.status for info in recording.infos] == [OdometryInfo.STATUS_STARTING] + 11 * [OdometryInfo.STATUS_OK]
     assert {info.scale for info in recording.infos} == {scale}
-    base_from_cam = parse_pose(MOUNTING)
+    base_from_cam = parse_mounting(MOUNTING)
     origin = base_from_cam @ np.linalg.inv(drive.world_from_cam0[0])
     for index, message in enumerate(recording.odometry):
         assert (message.header.frame_id, message.child_frame_id) == ('odom', 'base_link')
@@ -87,7 +88,7 @@ def test_the_node_publishes_what_the_offline_evaluation_computes(folder):
     sequence = open_sequence(folder / 'drive')
     odometer = Odometer(create_matcher(config.matcher), config)
     motions = [odometer.process(sequence.frame_set(index, 'stereo')) for index in range(len(sequence))]
-    forward = parse_pose('forward')
+    forward = parse_mounting('forward')
     for motion, message, info in zip(motions, recording.odometry, recording.infos, strict=True):
         assert (stamp_ns(message.header), info.status) == (motion.stamp_ns, motion.status)
         pose = odom_from_base(motion, forward)
@@ -152,7 +153,7 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         variances = np.diag(np.reshape(last.pose.covariance, (6, 6)))
         assert (variances[:3] == UNKNOWN_VARIANCE).all() and (variances[3:] < 1e-3).all()
         truth = np.linalg.inv(drive.world_from_cam0[0]) @ drive.world_from_cam0[6]
-        forward = parse_pose('forward')
+        forward = parse_mounting('forward')
         error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_from_msg(last)
         assert rotation_angle(error[:3, :3]) < np.radians(0.3)
         topics = [robot.heard[name] for name in ('path', 'points', 'features', 'tracks')]
@@ -167,6 +168,38 @@ def test_a_covered_lens_is_lost_and_the_pose_comes_back(tmp_path, drive):
         check_features(features, tracks)
         points = np.frombuffer(cloud.data, [('x', 'f4'), ('y', 'f4'), ('z', 'f4'), ('rgb', 'u4')])
         assert len(points) == cloud.width > 50 and (points['x'] > 0).all()  # all in front of the robot
+
+
+def test_depth_of_another_camera_is_registered_by_the_node(tmp_path, drive):
+    parameters = {
+        'input.pairing': 'odometry',
+        'odometry.rig': 'rgbd',
+        'odometry.camera_from_depth': '"0 0 0 0 0 3.14159265"',  # upside down
+        'odometry.base_from_camera': 'forward',
+        **QUICK,
+    }
+    matrix = drive.camera0.matrix.copy()
+    matrix[:2, 2] = (SIZE[0] - 1, SIZE[1] - 1) - matrix[:2, 2]
+    depth_camera = ImageCamera(matrix, *SIZE)
+    with Camera(tmp_path, parameters, outputs=OUTPUTS) as robot:
+        publishers = [
+            robot.node.create_publisher(kind, f'depth/{name}', 10)
+            for name, kind in (('image', Image), ('camera_info', CameraInfo))
+        ]
+        robot.wait(lambda: all(each.get_subscription_count() for each in publishers), 'subscriptions to depth')
+        for number in range(5):
+            stamp_ns = (number + 1) * SECOND_NS // 10
+            header = conversions.header(stamp_ns, 'depth_optical_frame')
+            depth = np.ascontiguousarray(np.float32(drive.depth0(number))[::-1, ::-1])
+            publishers[0].publish(BRIDGE.cv2_to_imgmsg(depth, '32FC1', header))
+            publishers[1].publish(conversions.info_from_camera(depth_camera, header))
+            robot.send(drive.frames(number)[0].image, drive.camera0, stamp_ns)
+        robot.wait(lambda: len(robot.heard['odometry']) == 5, 'all messages')
+        forward = parse_mounting('forward')
+        truth = np.linalg.inv(drive.world_from_cam0[0]) @ drive.world_from_cam0[4]
+        error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_from_msg(robot.heard['odometry'][-1])
+        assert np.linalg.norm(error[:3, 3]) < 0.01 < 0.2 < np.linalg.norm(truth[:3, 3])
+        assert robot.heard['odometry_info'][-1].scale == RelativePose.SCALE_DEPTH
 
 
 def check_features(features, tracks):

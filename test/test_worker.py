@@ -42,6 +42,9 @@ class FakeReader:
 
     depth_fault = ''
 
+    def __init__(self, cam_from_depth=None):
+        pass
+
     def read(self, message, rectified):
         if isinstance(message, Exception):
             raise message

@@ -103,6 +103,7 @@ def _open_bag(path, rig: str, config: Config, truth: str, image_topics, depth_to
         image_topics,
         camera_files,
         depth_topic=(depth_topic or 'auto') if rig == 'rgbd' else '',
+        camera_from_depth=config.odometry.camera_from_depth,
         rectified=config.input.rectified,
         queue_size=sync.queue_size,
         slop_s=sync.approximate_sync_tolerance_seconds if sync.approximate_sync else 0.0,

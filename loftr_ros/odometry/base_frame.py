@@ -6,9 +6,8 @@ import numpy as np
 
 from loftr_ros import geometry
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Scale
-from loftr_ros.errors import ConfigError
 from loftr_ros.odometry.motion import Motion, Velocity
-from loftr_ros.transforms import UncertainTransform
+from loftr_ros.transforms import UncertainTransform, parse_pose
 
 FORWARD = 'forward'
 BASE_FROM_FORWARD_CAMERA = geometry.transform([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.zeros(3))
@@ -16,30 +15,9 @@ BASE_FROM_FORWARD_CAMERA = geometry.transform([[0, 0, 1], [-1, 0, 0], [0, -1, 0]
 forward, x right, y down."""
 
 
-def parse_pose(text: str) -> np.ndarray:
-    """Return the transform (4, 4) of `forward`, 'x y z roll pitch yaw' [m, rad] or 'x y z qx qy qz qw'.
-
-    Numbers are as the arguments of tf2_ros static_transform_publisher: R = Rz(yaw) Ry(pitch) Rx(roll).
-
-    Raises:
-        ConfigError: the text is something else.
-    """
-    if text == FORWARD:
-        return BASE_FROM_FORWARD_CAMERA
-    try:
-        values = [float(word) for word in text.replace(',', ' ').split()]
-    except ValueError:
-        values = []
-    if len(values) not in (6, 7) or not np.all(np.isfinite(values)):
-        raise ConfigError(f'a pose is "x y z roll pitch yaw", "x y z qx qy qz qw" or "{FORWARD}", got {text!r}')
-    if len(values) == 6:
-        roll, pitch, yaw = np.diag(values[3:])
-        turns = [geometry.rotation_from_vector(vector) for vector in (yaw, pitch, roll)]
-        return geometry.transform(turns[0] @ turns[1] @ turns[2], values[:3])
-    length = np.linalg.norm(values[3:])
-    if abs(length - 1) > 0.01:
-        raise ConfigError(f'the quaternion qx qy qz qw of a pose needs the length 1, got {length:g} in {text!r}')
-    return geometry.transform(geometry.matrix_from_quaternion(values[3:]), values[:3])
+def parse_mounting(text: str) -> np.ndarray:
+    """Return the pose of the camera in the base frame (4, 4) of `forward` or of a pose (see parse_pose)."""
+    return BASE_FROM_FORWARD_CAMERA if text == FORWARD else parse_pose(text, alternatives=(FORWARD,))
 
 
 def odom_from_base(motion: Motion, base_from_cam: np.ndarray) -> UncertainTransform:

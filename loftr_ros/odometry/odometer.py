@@ -21,6 +21,7 @@ from loftr_ros.datatypes import (
     RelativePose,
     Scale,
 )
+from loftr_ros.depth import depth_of_image
 from loftr_ros.errors import InputError
 from loftr_ros.matchers.base import Matcher
 from loftr_ros.odometry.degeneracy import is_static, motion_status, up_to_scale
@@ -299,7 +300,7 @@ class Odometer:
         frames = current.frames
         keyframe = LocatedKeyframe(current, origin_from_cam, landmarks, tracks, segment)
         if self.scale is Scale.DEPTH:
-            keyframe.landmarks = DepthImage(frames.depth_m, self.config.odometry.depth_noise_per_m)
+            keyframe.landmarks = DepthImage(depth_of_image(frames), self.config.odometry.depth_noise_per_m)
         elif self.scale is Scale.STEREO:
             cameras = frames.frame0.camera, frames.frame1.camera
             matches = self.matcher.match(keyframe.features0, self.matcher.extract(frames.frame1.image))

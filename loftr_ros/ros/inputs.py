@@ -22,12 +22,19 @@ CAMERAS = {
 }
 """Relative names of image and camera_info of each camera, by rig."""
 DEPTH_TOPIC = 'depth/image'
+DEPTH_INFO_TOPIC = 'depth/camera_info'
+"""Only of a depth image that is not registered."""
 
 
 def rig_of(config: Config) -> str:
     """Return mono, stereo or rgbd: the cameras that the node subscribes to."""
     pairing = config.input.pairing
     return {'temporal': 'mono', 'stereo': 'stereo', 'odometry': config.odometry.rig}[pairing]
+
+
+def has_separate_depth(config: Config) -> bool:
+    """Return whether the node registers the depth image itself, and therefore needs its camera_info."""
+    return rig_of(config) == 'rgbd' and bool(config.odometry.camera_from_depth)
 
 
 def _topics(node, config: Config) -> dict[str, type]:
@@ -42,13 +49,16 @@ def _topics(node, config: Config) -> dict[str, type]:
         compressed = config.input.depth_transport == 'compressed'
         depth = node.resolve_topic_name(DEPTH_TOPIC) + ('/compressedDepth' if compressed else '')
         topics[depth] = CompressedImage if compressed else Image
+        if has_separate_depth(config):
+            topics[node.resolve_topic_name(DEPTH_INFO_TOPIC)] = CameraInfo
     return topics
 
 
 class CameraInputs:
     """Subscribes to the cameras of a rig and calls `on_set(image, info, ...)` for each complete set.
 
-    A set ends with the image and camera_info of the right camera, or with the depth image.
+    A set ends with the image and camera_info of the right camera, or with the depth image, and its camera_info if it is
+    not registered.
 
     Raises:
         ConfigError: a parameter below `qos_overrides` cannot be applied.

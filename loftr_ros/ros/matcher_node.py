@@ -20,7 +20,8 @@ from loftr_ros.errors import LoftrRosError
 from loftr_ros.odometry.stamps import JUMP_NS
 from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros import compat, diagnostics, parameters, process
-from loftr_ros.ros.inputs import CameraInputs
+from loftr_ros.ros.extrinsics import CameraFromDepth
+from loftr_ros.ros.inputs import CameraInputs, has_separate_depth
 from loftr_ros.ros.outputs import PairOutputs
 from loftr_ros.ros.services import Services
 from loftr_ros.ros.worker import Worker
@@ -57,7 +58,14 @@ class MatcherNode(Node):
             self.get_logger().info(line)
         self.statistics = diagnostics.Statistics()
         self._outputs = self._create_outputs()
-        self._worker = Worker(self.config, self.statistics, self._outputs.publish, self.get_logger(), self.context.ok)
+        self._worker = Worker(
+            self.config,
+            self.statistics,
+            self._outputs.publish,
+            self.get_logger(),
+            self.context.ok,
+            CameraFromDepth(self, self.config) if has_separate_depth(self.config) else None,
+        )
         self._controls = Services(self, self._worker, lambda: self.config, self._restart)
         self.get_logger().info(f'ready: matcher {self._worker.matcher_name}, {self._describe_pairing()}')
         self.add_on_set_parameters_callback(parameters.on_change(lambda: self.config, self._apply))

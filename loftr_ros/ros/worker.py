@@ -39,6 +39,7 @@ class Worker:
             is a Motion with pairing odometry, otherwise a PairResult.
         logger: of the node.
         is_running: whether the ROS context is valid; results cannot be published without it.
+        cam_from_depth: see FrameReader.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Worker:
         publish: Callable[[PairResult | Motion, str], float],
         logger,
         is_running: Callable[[], bool],
+        cam_from_depth: Callable[[str, str], np.ndarray] | None = None,
     ):
         self._config = config
         self._statistics = statistics
@@ -56,7 +58,7 @@ class Worker:
         self._is_running = is_running
         self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._mailbox = Mailbox()
-        self._reader = FrameReader()
+        self._reader = FrameReader(cam_from_depth)
         create = Odometer if config.input.pairing == 'odometry' else FrontEnd
         self._front_end = create(create_matcher(config.matcher), config, self._note_restart)
         self._thread = threading.Thread(target=self._work, name='matcher', daemon=True)
