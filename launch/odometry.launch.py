@@ -40,6 +40,14 @@ ARGUMENTS = (
         'odometry.camera_from_depth',
     ),
     Argument('depth_info_topic', 'depth/camera_info', 'camera_info of such depth', topic='depth/camera_info'),
+    Argument(
+        'speed',
+        '',
+        'type of the messages on speed_topic that give one camera its unit of length: Odometry, TwistStamped, '
+        'TwistWithCovarianceStamped; empty: as config_file says (none)',
+        'odometry.speed',
+    ),
+    Argument('speed_topic', 'speed', 'velocity of the robot, for example /wheel/odometry', topic='speed'),
     *STEREO_TOPICS,
     Argument('base_frame', '', f'odometry.base_frame; {AS_FILE} (base_link)', 'odometry.base_frame'),
     Argument('odom_frame', '', f'odometry.odom_frame; {AS_FILE} (odom)', 'odometry.odom_frame'),

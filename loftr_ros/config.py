@@ -272,6 +272,19 @@ class OdometryConfig(Checked):
         minimum=0.05,
         maximum=45,
     )
+    speed: str = setting(
+        'none',
+        'mono: type of the messages on the topic speed, whose linear velocity gives the unit of length: the lengths '
+        'are metres from then on',
+        choices=('none', 'Odometry', 'TwistStamped', 'TwistWithCovarianceStamped'),
+        fixed=True,
+    )
+    speed_noise: float = setting(
+        0.02,
+        'relative standard deviation that all speeds share, for example of the radius of the wheels',
+        minimum=0,
+        maximum=1,
+    )
     max_keyframes: int = setting(
         5, 'number of keyframes that are kept to find the pose again after frames without one', minimum=1, maximum=100
     )

@@ -48,6 +48,19 @@ class UncertainTransform:
         jacobian[:3, 3:] = -back @ skew(self.translation)
         return UncertainTransform(invert_transform(self.matrix), _symmetric(jacobian @ self.covariance @ jacobian.T))
 
+    def scaled(self, factor: float) -> UncertainTransform:
+        """Return the transform in another unit of length."""
+        unit = np.diag([factor] * 3 + [1.0] * 3)
+        matrix = self.matrix.copy()
+        matrix[:3, 3] *= factor
+        return UncertainTransform(matrix, unit @ self.covariance @ unit)
+
+    def with_relative_error(self, sigma: float) -> UncertainTransform:
+        """Return the transform with a further error of the length of its translation, relative."""
+        covariance = self.covariance.copy()
+        covariance[:3, :3] += sigma**2 * np.outer(self.translation, self.translation)
+        return UncertainTransform(self.matrix, covariance)
+
     def __matmul__(self, other: UncertainTransform) -> UncertainTransform:
         """Return a_from_c of a_from_b and b_from_c whose errors are independent."""
         lever = -skew(self.rotation @ other.translation)

@@ -10,6 +10,7 @@ pytest.importorskip('sensor_msgs.msg', reason='sensor_msgs is not installed')
 pytest.importorskip('loftr_ros.msg', reason='the package is not built with colcon')
 
 from loftr_ros.camera import Camera
+from loftr_ros.camera_messages import camera_from_info, extrinsics_from_infos
 from loftr_ros.datatypes import (
     UNKNOWN_VARIANCE,
     Frame,
@@ -20,7 +21,7 @@ from loftr_ros.datatypes import (
     Scale,
 )
 from loftr_ros.geometry import rotation_from_vector
-from loftr_ros.messages import camera_from_info, extrinsics_from_infos, stamp_ns
+from loftr_ros.messages import stamp_ns
 from loftr_ros.ros import conversions
 
 pytestmark = pytest.mark.ros

@@ -130,11 +130,11 @@ def info(store, stamp_ns, camera):
     )
 
 
-def odometry(store, stamp_ns, pose):
+def odometry(store, stamp_ns, pose, speed=0.0):
     def make(name, **values):
         return store.types[f'geometry_msgs/msg/{name}'](**values)
 
-    zero = make('Vector3', x=0.0, y=0.0, z=0.0)
+    zero, ahead = (make('Vector3', x=x, y=0.0, z=0.0) for x in (0.0, speed))
     position = make('Point', **dict(zip('xyz', pose[:3, 3].tolist(), strict=True)))
     turn = make('Quaternion', **dict(zip('xyzw', quaternion_from_matrix(pose[:3, :3]).tolist(), strict=True)))
     pose_message = make('Pose', position=position, orientation=turn)
@@ -142,7 +142,7 @@ def odometry(store, stamp_ns, pose):
         header=header(store, stamp_ns),
         child_frame_id='camera',
         pose=make('PoseWithCovariance', pose=pose_message, covariance=np.zeros(36)),
-        twist=make('TwistWithCovariance', twist=make('Twist', linear=zero, angular=zero), covariance=np.zeros(36)),
+        twist=make('TwistWithCovariance', twist=make('Twist', linear=ahead, angular=zero), covariance=np.zeros(36)),
     )
 
 
@@ -205,6 +205,25 @@ def test_a_bag_is_evaluated_with_its_own_truth_and_what_could_not_be_read_is_tol
     assert (summary['frames'], summary['frames_with_pose_and_truth']) == (7, 7)
     assert summary['ate_percent_of_path'] < 2
     assert 'strange' in json.loads((tmp_path / 'sift+lk' / 'run.json').read_text())['faults_of_the_source'][0]
+
+
+def test_the_speed_in_a_bag_gives_one_camera_its_metres(tmp_path, capsys):
+    store, path = get_typestore(Stores.LATEST), tmp_path / 'bag'
+    long = rendered_drive(seed=1, num_frames=20, size=SIZE)
+    with recorder(store, path) as write:
+        for index in range(len(long)):
+            stamp_ns = int(long.stamps_ns[index])
+            write('/image', image_message(store, stamp_ns, long.frames(index)[0].image, 'bgr8'), stamp_ns)
+            write('/camera_info', info(store, stamp_ns, long.camera0), stamp_ns)
+            write('/truth', odometry(store, stamp_ns, long.world_from_cam0[index]), stamp_ns)
+            write('/wheel', odometry(store, stamp_ns, np.eye(4), speed=0.7), stamp_ns)  # STEP_M at 10 Hz
+    arguments = (path, '--odometry', 'mono', '--truth', '/truth', '-o', tmp_path / 'results')
+    assert evaluate(*arguments, '--speed-topic', '/wheel') == 0
+    summary = json.loads((tmp_path / 'results' / 'sift+lk' / 'summary.json').read_text())
+    assert summary['alignment'] == 'SE3' and summary['ate_percent_of_path'] < 3
+    assert 8 <= summary['frames_with_pose'] <= 12  # those before the unit was known are left out
+    assert evaluate(*arguments, '--speed-topic', '/image') == 1
+    assert 'no speed on /image; topics with one: /truth, /wheel' in capsys.readouterr().err
 
 
 def test_depth_is_registered_by_the_transforms_of_the_bag(unregistered_bag, drive, tmp_path, capsys):

@@ -36,8 +36,10 @@ ALLOWED = {
     'pose': {'errors', 'camera', 'datatypes', 'config', 'geometry', 'image', 'transforms'},
     'networks': {'errors', 'networks'},
     'weights': {'errors', 'networks', 'output_files'},
-    'messages': {'errors', 'camera', 'datatypes', 'geometry', 'levels'},
+    'camera_messages': {'errors', 'camera'},
+    'messages': {'errors', 'camera', 'camera_messages', 'datatypes', 'geometry', 'levels'},
     'sync': set(),
+    'speeds': {'errors', 'messages'},
     'matchers': {'errors', 'datatypes', 'config', 'image', 'networks', 'weights', 'matchers', 'output_files'},
     'odometry': {
         'errors',

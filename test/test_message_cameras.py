@@ -9,12 +9,9 @@ import pytest
 from stamped_messages import MATRIX, info_msg, p_of
 
 from loftr_ros.camera import CameraModel
+from loftr_ros.camera_messages import camera_from_info, extrinsics_from_infos
 from loftr_ros.errors import InputError
 from loftr_ros.geometry import rotation_from_vector, undistort_points
-from loftr_ros.messages import (
-    camera_from_info,
-    extrinsics_from_infos,
-)
 
 
 def test_an_ideal_fisheye_is_no_pinhole():

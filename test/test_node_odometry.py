@@ -11,6 +11,7 @@ pytest.importorskip('nav_msgs')
 
 from camera_driver import BRIDGE, SECOND_NS, Camera  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from geometry_msgs.msg import TwistStamped  # noqa: E402
 from loftr_ros.msg import OdometryInfo, RelativePose, Tracks  # noqa: E402
 from loftr_ros.srv import MatchImages  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
@@ -200,6 +201,32 @@ def test_depth_of_another_camera_is_registered_by_the_node(tmp_path, drive):
         error = np.linalg.inv(forward @ truth @ np.linalg.inv(forward)) @ pose_from_msg(robot.heard['odometry'][-1])
         assert np.linalg.norm(error[:3, 3]) < 0.01 < 0.2 < np.linalg.norm(truth[:3, 3])
         assert robot.heard['odometry_info'][-1].scale == RelativePose.SCALE_DEPTH
+
+
+def test_the_speed_of_the_robot_gives_one_camera_its_metres(tmp_path, drive):
+    parameters = {'input.pairing': 'odometry', 'odometry.base_from_camera': 'forward', **QUICK}
+    with Camera(tmp_path, {**parameters, 'odometry.speed': 'TwistStamped'}, outputs=OUTPUTS) as robot:
+        speeds = robot.node.create_publisher(TwistStamped, 'speed', 100)
+        robot.wait(speeds.get_subscription_count, 'the subscription to the speed')
+        steps = np.linalg.norm(np.diff(drive.world_from_cam0[:, :3, 3], axis=0), axis=1)
+        sent = []
+        for number in range(12):
+            stamp_ns = (number + 1) * SECOND_NS // 10
+            message = TwistStamped(header=conversions.header(stamp_ns, 'base_link'))
+            message.twist.linear.x = float(steps[max(number - 1, 0)] * 10)
+            speeds.publish(message)
+            sent.append(robot.send(drive.frames(number)[0].image, drive.camera0, stamp_ns))
+            heard = [robot.heard[name] for name in ('odometry', 'odometry_info', 'points', 'path')]
+            robot.wait(lambda h=heard: all(len(messages) == len(sent) for messages in h), 'all topics')
+        scales = [info.scale for info in robot.heard['odometry_info']]
+        assert scales[0] == RelativePose.SCALE_UP_TO_SCALE and scales[-1] == RelativePose.SCALE_EXTERNAL
+        last = robot.heard['odometry'][-1]
+        forward = parse_mounting('forward')
+        truth = forward @ np.linalg.inv(drive.world_from_cam0[0]) @ drive.world_from_cam0[11] @ np.linalg.inv(forward)
+        np.testing.assert_allclose(pose_from_msg(last)[:3, 3], truth[:3, 3], atol=0.03)  # of 0.75 m
+        assert last.pose.covariance[0] < 0.01
+        assert robot.heard['points'][0].width == 0  # before the map
+        assert len(robot.heard['path'][-1].poses) == scales.count(RelativePose.SCALE_EXTERNAL)
 
 
 def check_features(features, tracks):

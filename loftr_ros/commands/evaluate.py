@@ -62,6 +62,12 @@ def add_arguments(parser) -> None:
     parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC', help='image topics of the bag: one, or two')
     parser.add_argument('--depth-topic', default='', metavar='TOPIC', help='depth images of the bag')
     parser.add_argument(
+        '--speed-topic',
+        default='',
+        metavar='TOPIC',
+        help='velocity of the robot in the bag (Odometry, TwistStamped, ...): the lengths of one camera become metres',
+    )
+    parser.add_argument(
         '--camera-info', type=Path, nargs='+', default=[], metavar='YAML', help='calibrations, as for `loftr_ros play`'
     )
     parser.add_argument(
@@ -92,7 +98,7 @@ def run(options) -> int:
         return evaluate_odometry.run(options)
     if options.step < 0 or options.max_pairs < 0:
         raise InputError(f'--step and --max-pairs must be 0 or more, got {options.step} and {options.max_pairs}')
-    for name in ('truth', 'topics', 'depth_topic', 'camera_info'):
+    for name in ('truth', 'topics', 'depth_topic', 'speed_topic', 'camera_info'):
         if getattr(options, name):
             raise InputError(f'--{name.replace("_", "-")} is only for --odometry')
     if options.export and not options.output:

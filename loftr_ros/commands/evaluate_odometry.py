@@ -63,7 +63,7 @@ def _evaluate(name: str, folder: Path | None, config, options) -> tuple[dict, di
     source = _open(open_source, options, config)
     matcher = create_compared(name, config.matcher)
     with progress_bar(f'{source.name}, {name}', source.count) as advance:
-        found = run_odometry(source.frame_sets, matcher, config, advance)
+        found = run_odometry(source.frame_sets, matcher, config, advance, source.speeds)
     if not found.rows:
         faults = '; '.join([*source.faults, *found.dropped])
         raise InputError(f'{options.source} gave no set of frames: {faults or "it has none"}')
@@ -87,6 +87,7 @@ def _open(open_source, options, config):
         truth=options.truth,
         image_topics=options.topics,
         depth_topic=options.depth_topic,
+        speed_topic=options.speed_topic,
         camera_files=options.camera_info,
     )
 

@@ -11,8 +11,8 @@ BROKEN = 3
 """Exit status when part of the source could not be read; the rest was evaluated."""
 
 SELECTING = (
-    *('source', 'odometry', 'truth', 'topics', 'depth_topic', 'camera_info', 'images', 'step', 'max_pairs'),
-    'export',
+    *('source', 'odometry', 'truth', 'topics', 'depth_topic', 'speed_topic', 'camera_info'),
+    *('images', 'step', 'max_pairs', 'export'),
 )
 """Arguments of `evaluate` that select what is evaluated and written."""
 

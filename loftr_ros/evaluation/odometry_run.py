@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -72,33 +73,46 @@ def run_odometry(
     matcher: Matcher,
     config: Config,
     progress: Callable[[int], None] = lambda done: None,
+    speeds: Iterable[tuple[int, float]] = (),
 ) -> OdometryRun:
     """Compute the motion of all sets of frames, none of which is skipped.
 
     Args:
         progress: called with the number of sets done.
+        speeds: stamps [ns] and speeds of the camera [m/s], in order. Once they give a single camera its unit, poses
+            from before are left out.
     """
     odometer = Odometer(matcher, config)
+    waiting = collections.deque(speeds)
+    without_unit = []
     rows, poses, covariances, times, dropped = [], [], [], [], []
     examples: dict[str, PairResult] = {}
     for frames in frame_sets:
+        while waiting and waiting[0][0] <= frames.stamp_ns:
+            odometer.add_speed(*waiting.popleft())
         try:
             motion = odometer.process(frames)
         except InputError as error:
             dropped.append(f'{frames.stamp_ns}: {error}')
             continue
         rows.append(_row(motion))
+        without_unit.append(motion.scale is Scale.UP_TO_SCALE)
         known = motion.origin_from_cam is not None
         poses.append(motion.origin_from_cam.matrix if known else np.full((4, 4), np.nan))
         covariances.append(motion.origin_from_cam.covariance if known else np.full((6, 6), np.nan))
         times.append((0.0 if motion.pair is None else motion.pair.match_s, motion.compute_s))
         _keep_example(examples, motion)
         progress(len(rows) + len(dropped))
+    scale, poses = odometer.scale, np.reshape(poses, (-1, 4, 4))
+    if scale is Scale.UP_TO_SCALE and not all(without_unit):
+        scale = Scale.EXTERNAL  # the unit was known at least for a while
+    if scale is Scale.EXTERNAL:
+        poses[without_unit] = np.nan
     return OdometryRun(
         matcher.name,
-        odometer.scale,
+        scale,
         rows,
-        np.reshape(poses, (-1, 4, 4)),
+        poses,
         np.reshape(covariances, (-1, 6, 6)),
         *np.reshape(times, (-1, 2)).T,
         examples,

@@ -15,6 +15,8 @@ from loftr_ros.datasets.poses import poses_from_tum
 from loftr_ros.datatypes import FrameSet
 from loftr_ros.errors import InputError
 from loftr_ros.messages import stamp_ns, transform_from_msg
+from loftr_ros.odometry.base_frame import parse_mounting
+from loftr_ros.speeds import SPEED_TYPES, speed_from_msg
 
 TRUTH_SLACK_NS = 20_000_000
 """Largest difference between the stamps of an image and of its true pose."""
@@ -38,6 +40,7 @@ class Source:
         count: number of sets; None where it is not known before.
         truth_ns, truth: (M,) stamps and (M, 4, 4) world_from_cam; None without.
         faults: filled while the frames are read: why some could not be.
+        speeds: stamps [ns] and speeds of the camera [m/s], in order.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Source:
     truth_ns: np.ndarray | None
     truth: np.ndarray | None
     faults: list[str]
+    speeds: list[tuple[int, float]] = dataclasses.field(default_factory=list)
 
     def truth_at(self, stamps_ns: np.ndarray) -> np.ndarray | None:
         """Return the true pose nearest to each stamp (N, 4, 4), NaN where there is none within TRUTH_SLACK_NS."""
@@ -58,7 +62,15 @@ class Source:
 
 
 def open_source(
-    path: Path, rig: str, config: Config, *, truth: str = '', image_topics=(), depth_topic: str = '', camera_files=()
+    path: Path,
+    rig: str,
+    config: Config,
+    *,
+    truth: str = '',
+    image_topics=(),
+    depth_topic: str = '',
+    camera_files=(),
+    speed_topic: str = '',
 ) -> Source:
     """Open a folder of images or a bag for a rig: mono, stereo or rgbd.
 
@@ -66,14 +78,17 @@ def open_source(
         truth: file in TUM format, topic of a bag with one of POSE_TYPES, or its transform `/tf:PARENT:CHILD`; empty:
             that of the folder, if it has one.
         image_topics, depth_topic: of a bag; by default found by their types and names.
+        speed_topic: of a bag, with the velocity of the robot in one of SPEED_TYPES.
         camera_files: calibration files, for a source without.
 
     Raises:
         InputError: the source cannot be read, or it lacks what the rig needs.
     """
     if bags.is_bag(path):
-        return _open_bag(path, rig, config, truth, image_topics, depth_topic, camera_files)
-    if image_topics or depth_topic:
+        speeds = _speeds(path, speed_topic, config) if speed_topic else []
+        source = _open_bag(path, rig, config, truth, image_topics, depth_topic, camera_files)
+        return dataclasses.replace(source, speeds=speeds)
+    if image_topics or depth_topic or speed_topic:
         raise InputError('topics are only for bags')
     sequence = open_sequence(path, camera_files=camera_files)
     sequence.frame_set(0, rig)
@@ -142,6 +157,20 @@ def _poses_of_topic(path, wanted: str) -> tuple[np.ndarray, np.ndarray]:
     stamped.sort(key=lambda item: item[0])
     stamps_ns, poses = zip(*stamped, strict=True)
     return np.array(stamps_ns, np.int64), np.array([transform_from_msg(pose) for pose in poses])
+
+
+def _speeds(path, topic: str, config: Config) -> list[tuple[int, float]]:
+    """Return the speeds of the camera on a topic with the velocity of the robot."""
+    types = bags.bag_topics(path)
+    if types.get(topic, '').rpartition('/')[2] not in SPEED_TYPES:
+        known = [name for name, found in types.items() if found.rpartition('/')[2] in SPEED_TYPES]
+        raise InputError(
+            f'{path} has no speed on {topic}; topics with one: {", ".join(known) or "none"}. Types that can be read: '
+            f'{", ".join(SPEED_TYPES)}'
+        )
+    mounting = config.odometry.base_from_camera
+    base_from_cam = parse_mounting(mounting) if mounting else None
+    return sorted(speed_from_msg(message, base_from_cam) for _, _, _, message in bags.read_bag(path, [topic]))
 
 
 def _of_frames(stamped: list[tuple], frames: list[str], where: str) -> list[tuple]:

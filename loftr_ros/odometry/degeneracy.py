@@ -9,7 +9,9 @@ import numpy as np
 from loftr_ros import geometry
 from loftr_ros.datatypes import UNKNOWN_VARIANCE, Matches, PoseStatus, RelativePose, Scale
 from loftr_ros.odometry.landmarks import Landmarks
+from loftr_ros.odometry.map_unit import MapUnit
 from loftr_ros.odometry.motion import MotionStatus
+from loftr_ros.transforms import UncertainTransform
 
 CHI2_999 = {3: 16.27, 6: 22.46}
 """99.9 % point of the chi-square distribution, by its degrees of freedom."""
@@ -67,6 +69,15 @@ def is_planar(keypoints: np.ndarray, landmarks: Landmarks) -> bool:
         misfit = np.abs(rows @ plane - value) / sigma
         weights = 1 / sigma / np.sqrt(1 + misfit**2)
     return bool(np.mean(misfit <= 2) >= PLANE_SHARE)
+
+
+def in_metres(pose: RelativePose, unit: MapUnit) -> RelativePose | None:
+    """Return the pose with a translation in metres, None while the unit of the map is unknown."""
+    if unit.metres is None:
+        return None
+    found = UncertainTransform(pose.cam1_from_cam0, pose.covariance).scaled(unit.metres)
+    found = found.with_relative_error(unit.relative_sigma)
+    return dataclasses.replace(pose, cam1_from_cam0=found.matrix, covariance=found.covariance, scale=Scale.EXTERNAL)
 
 
 def up_to_scale(pose: RelativePose) -> RelativePose:

@@ -9,6 +9,7 @@ import numpy as np
 from loftr_ros import geometry
 from loftr_ros.odometry.keyframes import FrameFeatures, Keyframe
 from loftr_ros.odometry.landmarks import Landmarks
+from loftr_ros.odometry.map_unit import MapUnit
 from loftr_ros.odometry.motion import Velocity
 from loftr_ros.odometry.tracks import Tracks, TrackTable
 from loftr_ros.transforms import UncertainTransform
@@ -21,6 +22,7 @@ class LocatedKeyframe(Keyframe):
         origin_from_keyframe: its pose.
         landmarks: None for a single camera before its map starts.
         segment: see Motion.
+        unit: of a single camera's map; None before it starts, and for rigs whose unit is the metre.
 
     Attributes:
         is_located: whether its pose comes from matches with an earlier keyframe.
@@ -33,18 +35,27 @@ class LocatedKeyframe(Keyframe):
         landmarks: Landmarks | None,
         tracks: TrackTable,
         segment: int,
+        unit: MapUnit | None = None,
     ):
         super().__init__(source)
         self.origin_from_keyframe = origin_from_keyframe
         self.landmarks = landmarks
         self.tracks = tracks
         self.segment = segment
+        self.unit = unit
         self.is_located = False
+
+    def in_metres(self, cam_from_keyframe: UncertainTransform) -> UncertainTransform:
+        """Return a motion from the keyframe in metres, or unchanged where the unit of the map is unknown."""
+        return cam_from_keyframe if self.unit is None else self.unit.in_metres(cam_from_keyframe)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocatedFrame:
-    """A frame with its pose relative to a keyframe. The last one predicts the next and gives the velocity."""
+    """A frame with its pose relative to a keyframe. The last one predicts the next and gives the velocity.
+
+    All lengths but those of `origin_from_cam` are in the unit of the keyframe's map.
+    """
 
     keyframe: LocatedKeyframe
     cam_from_keyframe: UncertainTransform
@@ -55,7 +66,7 @@ class LocatedFrame:
 
     @property
     def origin_from_cam(self) -> UncertainTransform:
-        return self.keyframe.origin_from_keyframe @ self.cam_from_keyframe.inverse()
+        return self.keyframe.origin_from_keyframe @ self.keyframe.in_metres(self.cam_from_keyframe).inverse()
 
     def predict(self, keyframe: LocatedKeyframe, stamp_ns: int) -> list[np.ndarray]:
         """Return the cam_from_keyframe (4, 4) expected at a stamp: of a constant velocity, and of no motion."""

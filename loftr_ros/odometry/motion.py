@@ -33,6 +33,13 @@ class Velocity:
     twist: np.ndarray
     covariance: np.ndarray
 
+    def scaled(self, factor: float, relative_sigma: float) -> Velocity:
+        """Return the velocity in another unit of length, which has an error."""
+        unit = np.diag([factor] * 3 + [1.0] * 3)
+        twist, covariance = unit @ self.twist, unit @ self.covariance @ unit
+        covariance[:3, :3] += relative_sigma**2 * np.outer(twist[:3], twist[:3])
+        return Velocity(twist, covariance)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Motion:
@@ -45,7 +52,8 @@ class Motion:
             known relation.
         origin_from_cam: pose of the (left) camera in the optical frame of the first image; None where it is unknown.
         velocity: since the set before; None where one of both poses is unknown.
-        scale: unit of all lengths: metric, or UP_TO_SCALE of a single camera.
+        scale: unit of all lengths: metric, or UP_TO_SCALE of a single camera, until its speed is known (EXTERNAL). The
+            lengths of earlier motions are then in another unit.
         pair: matches with the keyframe and the motion from it; None for the first frame.
         is_keyframe: whether this frame has become the keyframe.
         relocalised: whether the pose is known again after frames without one.

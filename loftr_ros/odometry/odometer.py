@@ -24,11 +24,12 @@ from loftr_ros.datatypes import (
 from loftr_ros.depth import depth_of_image
 from loftr_ros.errors import InputError
 from loftr_ros.matchers.base import Matcher
-from loftr_ros.odometry.degeneracy import is_static, motion_status, up_to_scale
+from loftr_ros.odometry.degeneracy import in_metres, is_static, motion_status, up_to_scale
 from loftr_ros.odometry.frontend import PairResult
 from loftr_ros.odometry.keyframes import FrameFeatures
 from loftr_ros.odometry.landmarks import DepthImage, Landmarks, PointDepths
 from loftr_ros.odometry.located import LocatedFrame, LocatedKeyframe
+from loftr_ros.odometry.map_unit import MapUnit, SpeedLog
 from loftr_ros.odometry.motion import Motion, MotionStatus
 from loftr_ros.odometry.stamps import StampPolicy
 from loftr_ros.odometry.tracks import Tracks, TrackTable
@@ -57,13 +58,20 @@ class Odometer:
     def __init__(self, matcher: Matcher, config: Config, on_restart: Callable[[str], None] | None = None):
         self.matcher = matcher
         self.config = config
-        self.scale = SCALES[config.odometry.rig]
+        self._rig_scale = SCALES[config.odometry.rig]
+        self._speeds = SpeedLog()
         self._on_restart = on_restart or (lambda reason: logger.info('%s: the motion starts again', reason))
         self._stamps = StampPolicy()
         self._count = 0
         self._segments = 0
         self._table = TrackTable()
         self._forget()
+
+    @property
+    def scale(self) -> Scale:
+        """The unit of the last motion."""
+        unit = None if self._keyframe is None else self._keyframe.unit
+        return self._rig_scale if unit is None or unit.metres is None else Scale.EXTERNAL
 
     def configure(self, config: Config, matcher: Matcher | None = None) -> None:
         """Use other settings. With another matcher the motion starts again, because it cannot read the old features."""
@@ -76,6 +84,10 @@ class Odometer:
         """Start again at the origin, for example when the clock jumped. Numbers continue, so that ids stay unique."""
         self._stamps.reset()
         self._start_again(reason)
+
+    def add_speed(self, stamp_ns: int, speed: float) -> None:
+        """Add a measured speed of the camera [m/s], by which the lengths of a single camera become metric."""
+        self._speeds.add(stamp_ns, speed)
 
     def request_keyframe(self) -> None:
         """Make the next frame that has a pose the keyframe."""
@@ -166,16 +178,16 @@ class Odometer:
             return pose, None if isinstance(pose, PoseFailure) else self._start_map(keyframe, pose, matches, cameras)
         depth = keyframe.landmarks.filled(matches.keypoints0)
         guesses = self._last.predict(keyframe, current.frames.stamp_ns)
-        pose = estimate_pose_with_depth(matches, *cameras, depth, self.config.pose, self.scale, guesses)
+        pose = estimate_pose_with_depth(matches, *cameras, depth, self.config.pose, self._rig_scale, guesses)
         if isinstance(pose, PoseFailure):
             return pose, None
         if is_static(pose, matches):
             pose = dataclasses.replace(pose, cam1_from_cam0=np.eye(4), status=PoseStatus.STATIC)
         relative = UncertainTransform(pose.cam1_from_cam0, pose.covariance)
-        if self.scale is not Scale.DEPTH:
+        if self._rig_scale is not Scale.DEPTH:
             self._improve_map(keyframe, matches.select(pose.inliers), cameras, relative)
-        if self.scale is Scale.UP_TO_SCALE:
-            pose = up_to_scale(pose)
+        if self._rig_scale is Scale.UP_TO_SCALE:
+            pose = in_metres(pose, keyframe.unit) or up_to_scale(pose)
         return pose, relative
 
     def _start_map(self, keyframe: LocatedKeyframe, pose: RelativePose, matches: Matches, cameras):
@@ -188,6 +200,7 @@ class Odometer:
             across[:3, :3] -= np.outer(pose.translation, pose.translation)
             relative = UncertainTransform(pose.cam1_from_cam0, across @ pose.covariance @ across)
             keyframe.landmarks = PointDepths((cameras[0].width, cameras[0].height))
+            keyframe.unit = MapUnit(self._speeds, self.config.odometry.speed_noise, keyframe.origin_from_keyframe)
             self._improve_map(keyframe, matches.select(pose.inliers), cameras, relative)
             return relative
         covariance = UNKNOWN_VARIANCE * np.eye(6)
@@ -210,7 +223,9 @@ class Odometer:
             self._on_restart('no earlier keyframe was found again')
         self._keyframe, self._lost = keyframe, 0
         status = motion_status(pair.pose, pair.matches, keyframe.landmarks)
-        origin_from_cam = keyframe.origin_from_keyframe @ relative.inverse()
+        if keyframe.unit is not None:
+            self._improve_unit(keyframe, relative, current)
+        origin_from_cam = keyframe.origin_from_keyframe @ keyframe.in_metres(relative).inverse()
         inliers = pair.matches.select(pair.pose.inliers)
         ids, places = keyframe.tracks.follow(inliers.point_id0, inliers.keypoints0, inliers.keypoints1)
         tracks = self._tracks(current, keyframe, inliers, ids, places, relative)
@@ -230,6 +245,18 @@ class Odometer:
             relocalised=relocalised,
             started=started,
         )
+
+    def _improve_unit(self, keyframe: LocatedKeyframe, relative: UncertainTransform, current: FrameFeatures) -> None:
+        """Compare the step since the last frame with the speed; when the unit becomes known, bring all poses to it."""
+        unit, last = keyframe.unit, self._last
+        was_known = unit.metres is not None
+        if last.keyframe is keyframe and last.number == current.number - 1:
+            step = (last.cam_from_keyframe @ relative.inverse()).translation
+            unit.add_step(last.stamp_ns, current.frames.stamp_ns, float(np.linalg.norm(step)))
+        if not was_known and unit.metres is not None:
+            for other in {keyframe, *self._recent}:
+                if other.unit is unit:
+                    other.origin_from_keyframe = unit.bring_to_metres(other.origin_from_keyframe)
 
     def _without_pose(self, current: FrameFeatures, pair: PairResult) -> Motion:
         """Keep the keyframe, or begin a new one where it never matched, or after many frames without a pose."""
@@ -265,7 +292,7 @@ class Odometer:
         """Make the frame the keyframe, with the tracks through it; return False if its depth is not known."""
         old = self._keyframe
         landmarks = None
-        if self.scale is Scale.UP_TO_SCALE and old.landmarks is not None:
+        if self._rig_scale is Scale.UP_TO_SCALE and old.landmarks is not None:
             depth = old.landmarks.at(inliers.keypoints0)
             if np.count_nonzero(depth.reliable) < self.config.pose.min_inliers:
                 return False
@@ -279,7 +306,7 @@ class Odometer:
         )
         current = dataclasses.replace(current, features=(self.matcher.keep_points(features0, swapped),))
         table = old.tracks.hand_over(point_ids, ids, places)
-        keyframe = self._new_keyframe(current, origin_from_cam, table, old.segment, landmarks)
+        keyframe = self._new_keyframe(current, origin_from_cam, table, old.segment, landmarks, old.unit)
         keyframe.is_located = True
         self._use(keyframe)
         self._last = dataclasses.replace(
@@ -295,13 +322,14 @@ class Odometer:
         tracks: TrackTable,
         segment: int,
         landmarks: Landmarks | None = None,
+        unit: MapUnit | None = None,
     ) -> LocatedKeyframe:
         """Return the frame as a keyframe, with the depth that a stereo pair or a depth camera measures."""
         frames = current.frames
-        keyframe = LocatedKeyframe(current, origin_from_cam, landmarks, tracks, segment)
-        if self.scale is Scale.DEPTH:
+        keyframe = LocatedKeyframe(current, origin_from_cam, landmarks, tracks, segment, unit)
+        if self._rig_scale is Scale.DEPTH:
             keyframe.landmarks = DepthImage(depth_of_image(frames), self.config.odometry.depth_noise_per_m)
-        elif self.scale is Scale.STEREO:
+        elif self._rig_scale is Scale.STEREO:
             cameras = frames.frame0.camera, frames.frame1.camera
             matches = self.matcher.match(keyframe.features0, self.matcher.extract(frames.frame1.image))
             # Later matches use the same points of the left image, whose depth is known.
@@ -343,7 +371,8 @@ class Odometer:
         depth = np.full(len(ids), np.nan)
         if keyframe.landmarks is not None:
             known = keyframe.landmarks.at(inliers.keypoints0)  # not interpolated: a track is one point
-            depth = 1 / carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
+            depth = carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
+            depth = (1.0 if keyframe.unit is None else keyframe.unit.metres or 1.0) / depth
         velocity = self._last.ray_velocities(current, ids, rays)
         used = (ids >= 0) & np.isfinite(rays).all(axis=1)
         return Tracks(ids[used], places[used], rays[used], velocity[used], depth[used], inliers.sigma_px[used])
@@ -351,6 +380,11 @@ class Odometer:
     def _motion(self, current: FrameFeatures, status: MotionStatus, origin_from_cam, *, started: float, **changes):
         values = {'pair': None, 'velocity': None, 'tracks': Tracks.empty(), 'is_keyframe': False, 'relocalised': False}
         values |= changes
+        if self.scale is Scale.EXTERNAL and origin_from_cam is not None:
+            unit = self._keyframe.unit
+            origin_from_cam = origin_from_cam.with_relative_error(unit.relative_sigma)
+            if values['velocity'] is not None:
+                values['velocity'] = values['velocity'].scaled(unit.metres, unit.relative_sigma)
         pair = values['pair']
         compute_s = time.perf_counter() - started + (pair.pose_s if pair else 0.0)
         return Motion(

@@ -78,6 +78,9 @@ class ConstantTransform:
 class BaseFromCamera:
     """The pose of the camera in the base frame, which is constant; unknown until TF has it.
 
+    Attributes:
+        matrix: base_from_cam (4, 4), None while it is unknown.
+
     Raises:
         ConfigError: the parameter is not a pose, or TF is needed and not installed.
     """
@@ -86,7 +89,7 @@ class BaseFromCamera:
         settings = config.odometry
         self._node = node
         self._base_frame = settings.base_frame
-        self._matrix: np.ndarray | None = None
+        self.matrix: np.ndarray | None = None
         if not settings.base_frame or not settings.odom_frame or settings.base_frame == settings.odom_frame:
             raise ConfigError(
                 f'odometry.base_frame and odometry.odom_frame must be two frames, got {settings.base_frame!r} and '
@@ -104,11 +107,11 @@ class BaseFromCamera:
 
     def of(self, camera_frame: str) -> np.ndarray | None:
         """Return base_from_cam (4, 4) of the optical frame of the images, None while it is unknown."""
-        if self._matrix is None:
-            self._matrix = self._transform.look_up(self._base_frame, camera_frame)
-            if self._matrix is not None:
-                self._warn_if_up(self._matrix)
-        return self._matrix
+        if self.matrix is None:
+            self.matrix = self._transform.look_up(self._base_frame, camera_frame)
+            if self.matrix is not None:
+                self._warn_if_up(self.matrix)
+        return self.matrix
 
     def _warn_if_up(self, matrix: np.ndarray) -> None:
         """Warn about a mounting that is probably wrong."""

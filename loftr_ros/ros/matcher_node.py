@@ -21,9 +21,10 @@ from loftr_ros.odometry.stamps import JUMP_NS
 from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros import compat, diagnostics, parameters, process
 from loftr_ros.ros.extrinsics import CameraFromDepth
-from loftr_ros.ros.inputs import CameraInputs, has_separate_depth
+from loftr_ros.ros.inputs import CameraInputs, has_separate_depth, rig_of
 from loftr_ros.ros.outputs import PairOutputs
 from loftr_ros.ros.services import Services
+from loftr_ros.ros.speed_input import SpeedInput
 from loftr_ros.ros.worker import Worker
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import flatten
@@ -72,6 +73,7 @@ class MatcherNode(Node):
 
         reception = MutuallyExclusiveCallbackGroup()
         self._inputs = CameraInputs(self, self.config, self.statistics, self._on_set, reception)
+        self._speed = self._create_speed_input(reception)
         for line in parameters.unused_qos_overrides(self):
             self.get_logger().warning(line)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', self.config.output.queue_size)
@@ -84,17 +86,29 @@ class MatcherNode(Node):
         self._worker.start()
 
     def _create_outputs(self) -> PairOutputs | OdometryOutputs:
-        if self.config.input.pairing != 'odometry':
+        if not self._is_odometry:
             return PairOutputs(self, self.config)
         from loftr_ros.ros.odometry_outputs import OdometryOutputs  # needs nav_msgs, which a matcher does not
 
         return OdometryOutputs(self, self.config)
 
+    def _create_speed_input(self, callback_group) -> SpeedInput | None:
+        if rig_of(self.config) != 'mono' or self.config.odometry.speed == 'none' or not self._is_odometry:
+            return None
+        mounting = self._outputs.base_from_cam
+        return SpeedInput(self, self.config, mounting, self._worker.add_speed, callback_group)
+
+    @property
+    def _is_odometry(self) -> bool:
+        return self.config.input.pairing == 'odometry'
+
     def _describe_pairing(self) -> str:
         settings = self.config.odometry
-        if self.config.input.pairing != 'odometry':
+        if not self._is_odometry:
             return f'pairing {self.config.input.pairing}'
-        unit = ', the unit of length is unknown' if settings.rig == 'mono' else ''
+        unit = ''
+        if settings.rig == 'mono':
+            unit = ', the unit of length is unknown' + (' until speeds arrive' if settings.speed != 'none' else '')
         return f'odometry of a {settings.rig} rig, {settings.odom_frame} -> {settings.base_frame}{unit}'
 
     def finish(self) -> None:
@@ -135,7 +149,8 @@ class MatcherNode(Node):
         if waiting_for:
             self.get_logger().warning(waiting_for, throttle_duration_sec=30.0)
         name = diagnostics.status_name(self.get_fully_qualified_name()[1:])
-        fault = 'Paused: call ~/resume.' if self._controls.paused else self._inputs.clock_fault() or self._outputs.fault
+        fault = self._inputs.clock_fault() or self._outputs.fault or (self._speed.fault if self._speed else '')
+        fault = 'Paused: call ~/resume.' if self._controls.paused else fault
         status = self.statistics.status(name, self._inputs.received, waiting_for, fault)
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), status))
 

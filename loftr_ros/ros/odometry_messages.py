@@ -116,7 +116,7 @@ def points_to_msg(motion: Motion, odom_from_cam: np.ndarray, header: Header) -> 
     places = homogeneous(tracks.rays[known]) * tracks.depth_m[known, None]
     height, width = image.shape[:2]
     column, row = np.clip(np.rint(tracks.keypoints[known]).astype(int), 0, (width - 1, height - 1)).T
-    colours = np.broadcast_to(image[row, column].reshape(len(row), -1), (len(row), 3)).astype(np.uint32)
+    colours = np.broadcast_to(image.reshape(height, width, -1)[row, column], (len(row), 3)).astype(np.uint32)
     cloud = np.empty(len(row), POINT)
     cloud['x'], cloud['y'], cloud['z'] = (places @ odom_from_cam[:3, :3].T + odom_from_cam[:3, 3]).T
     cloud['rgb'] = colours[:, 2] << 16 | colours[:, 1] << 8 | colours[:, 0]

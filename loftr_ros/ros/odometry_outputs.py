@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import PointCloud, PointCloud2
 
 from loftr_ros.config import Config
+from loftr_ros.datatypes import Scale
 from loftr_ros.errors import ConfigError
 from loftr_ros.msg import OdometryInfo, Tracks
 from loftr_ros.odometry.base_frame import odom_from_base, velocity_of_base
@@ -42,12 +44,17 @@ class OdometryOutputs:
         self._points = node.create_publisher(PointCloud2, '~/points', 1)
         self._path = node.create_publisher(Path, '~/path', 1)
         self._poses: collections.deque[PoseStamped] = collections.deque(maxlen=PATH_LENGTH)
+        self._scale: Scale | None = None
         self._tf = _tf_publisher(node) if self._settings.publish_odom_tf else None
 
     @property
     def fault(self) -> str:
         """Why no odometry is published; empty while it is."""
         return self._mounting.fault
+
+    def base_from_cam(self) -> np.ndarray | None:
+        """Return the pose of the camera on the robot (4, 4), None while it is unknown."""
+        return self._mounting.matrix
 
     def configure(self, config: Config) -> None:
         """Use other settings."""
@@ -84,8 +91,9 @@ class OdometryOutputs:
         self._odometry.publish(message)
         if self._tf is not None:
             self._publish_tf(pose, motion.stamp_ns)
-        if motion.status is MotionStatus.STARTING:
-            self._poses.clear()  # the motion starts again at the origin
+        if motion.status is MotionStatus.STARTING or motion.scale is not self._scale:
+            self._poses.clear()  # the motion starts again at the origin, or its unit is another one
+        self._scale = motion.scale
         self._poses.append(PoseStamped(header=header, pose=message.pose.pose))
         if self._path.get_subscription_count():
             self._path.publish(Path(header=header, poses=list(self._poses)))

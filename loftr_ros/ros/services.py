@@ -8,11 +8,12 @@ from collections.abc import Callable
 from std_srvs.srv import Trigger
 
 from loftr_ros.camera import Camera
+from loftr_ros.camera_messages import camera_from_info
 from loftr_ros.config import Config
 from loftr_ros.datatypes import Frame, PoseFailure, PoseStatus
 from loftr_ros.errors import LoftrRosError
 from loftr_ros.levels import Levels
-from loftr_ros.messages import camera_from_info, depth_from_msg, image_from_msg, stamp_ns
+from loftr_ros.messages import depth_from_msg, image_from_msg, stamp_ns
 from loftr_ros.ros import conversions
 from loftr_ros.ros.worker import Worker
 from loftr_ros.srv import MatchImages

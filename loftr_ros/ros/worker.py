@@ -96,6 +96,10 @@ class Worker:
         """Make the next set that allows it the keyframe."""
         self._mailbox.call(lambda: self._front_end.request_keyframe())
 
+    def add_speed(self, stamp_ns: int, speed: float) -> None:
+        """Give the odometry a measured speed of the camera [m/s]."""
+        self._mailbox.call(lambda: self._front_end.add_speed(stamp_ns, speed))
+
     def match_pair(self, frame0: Frame, frame1: Frame, depth0_m: np.ndarray | None, ids: tuple) -> PairResult:
         """Match two frames on the worker's thread, before the next set, and wait for the result.
 

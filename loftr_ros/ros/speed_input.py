@@ -1,0 +1,65 @@
+"""The node's subscription to the speed of the robot, which gives the lengths of a single camera their unit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from loftr_ros.config import Config
+from loftr_ros.errors import InputError
+from loftr_ros.ros.silence import SILENCE_S
+from loftr_ros.speeds import speed_from_msg
+
+TOPIC = 'speed'
+
+
+class SpeedInput:
+    """Subscribes to the messages of `odometry.speed` and calls `on_speed(stamp_ns, speed)` for each.
+
+    Args:
+        base_from_cam: returns the pose of the camera on the robot (4, 4), None while it is unknown.
+    """
+
+    def __init__(
+        self,
+        node,
+        config: Config,
+        base_from_cam: Callable[[], np.ndarray | None],
+        on_speed: Callable[[int, float], None],
+        callback_group=None,
+    ):
+        self._logger = node.get_logger()
+        self._base_from_cam = base_from_cam
+        self._on_speed = on_speed
+        self._last_s = time.monotonic()
+        self._topic = node.resolve_topic_name(TOPIC)
+        kind = _message_type(config.odometry.speed)
+        node.create_subscription(kind, TOPIC, self._receive, 100, callback_group=callback_group)
+
+    def _receive(self, message) -> None:
+        try:
+            self._on_speed(*speed_from_msg(message, self._base_from_cam()))
+        except InputError as error:
+            self._logger.warning(str(error), throttle_duration_sec=10.0)
+            return
+        self._last_s = time.monotonic()
+
+    @property
+    def fault(self) -> str:
+        """Why the unit of length is unknown or grows old; empty while speeds arrive."""
+        silent_s = time.monotonic() - self._last_s
+        if silent_s < SILENCE_S:
+            return ''
+        return f'no speed on {self._topic} for {silent_s:.0f} s, which odometry.speed promises: is its driver running?'
+
+
+def _message_type(name: str) -> type:
+    if name == 'Odometry':
+        from nav_msgs.msg import Odometry
+
+        return Odometry
+    from geometry_msgs import msg
+
+    return getattr(msg, name)
