@@ -14,7 +14,7 @@ RUN := . scripts/environment.sh &&
 help:
 	@echo 'make demo       set up all, render a robot drive, run the node over DDS, write demo/'
 	@echo 'make test       set up all and run the tests'
-	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files'
+	@echo 'make test-slow  the heavy tests: parity with peers, engines, ONNX files, a cluster of Ray'
 	@echo 'make accuracy   compare the matchers with SIFT and ORB (needs ../shared/data), some ten minutes'
 	@echo 'make accuracy-gcm  backbones and descriptors of gcm on planes (needs ../shared/data), some ten minutes'
 	@echo 'make speed      time of a pair, a video frame and a pose beside SIFT (needs ../shared/data), a minute'

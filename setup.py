@@ -57,6 +57,8 @@ setup(
         'train': ['tensorboard', 'h5py'],
         'dev': ['h5py', 'pytest', 'ruff'],
         'gtsam': ['gtsam'],
+        'ray': ['ray'],
+        'rerun': ['rerun-sdk'],
         'parity': [
             'efficientloftr-inference',
             'gtsam',
@@ -65,6 +67,8 @@ setup(
             'onnxruntime',
             'openvino',
             'pycolmap',
+            'ray',
+            'rerun-sdk',
             'transformers',
         ],
     },

@@ -24,6 +24,10 @@ class OutputError(LoftrRosError, OSError):
     """A file could not be written."""
 
 
+class WorkerError(LoftrRosError, RuntimeError):
+    """Processes that shared the work died again and again."""
+
+
 class TrainingError(LoftrRosError, RuntimeError):
     """A training cannot go on."""
 

@@ -47,6 +47,22 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise OutputError(f'cannot write {path}: {reason}; make room or choose another place') from error
 
 
+def write_link(path: Path, target: str) -> None:
+    """Make `path` a link to `target`, which is relative to the folder of `path`; a link that is there is replaced.
+
+    Raises:
+        OutputError: `path` is something else, or the file system has no links.
+    """
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        unfinished.symlink_to(target)
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OutputError(f'cannot make {path} a link: {reason}; remove it or choose another folder') from error
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write uint8 (H, W) or (H, W, 3), blue first, in the format of the suffix.
 

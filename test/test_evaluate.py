@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from loftr_ros.config import Config, MatcherConfig
 from loftr_ros.datasets import rendered_drive, save_sequence
 from loftr_ros.datatypes import Matches
 from loftr_ros.errors import InputError
+from loftr_ros.evaluation import results
 from loftr_ros.evaluation.compared import create_compared
 from loftr_ros.evaluation.relative_pose import pairs, score_pair, summarise
 from loftr_ros.geometry import project
@@ -123,3 +125,30 @@ def test_the_command_refuses_with_a_remedy(arguments, words, drive, tmp_path, ca
     save_sequence(drive, tmp_path / 'drive')
     assert cli.main(['evaluate', str(tmp_path / 'drive'), '--matchers', 'sift', *arguments]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_runs_are_kept_and_latest_leads_to_the_newest(drive, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, 'commit', lambda: 'abc')
+    save_sequence(drive, tmp_path / 'drive')
+    runs = tmp_path / 'runs'
+
+    def evaluate(*arguments) -> list[str]:
+        """Return the names of the folders."""
+        cli.main(
+            ['evaluate', str(tmp_path / 'drive'), '--max-pairs', '1', '--runs', str(runs), '--matchers', *arguments]
+        )
+        return sorted(path.name for path in runs.iterdir() if not path.is_symlink()) if runs.exists() else []
+
+    assert evaluate('orb', '--step', '99') == [] and not runs.exists()  # refused: nothing to look at
+    [first] = evaluate('orb')
+    assert os.readlink(runs / 'latest') == first
+    [_, second] = evaluate('orb')
+    assert os.readlink(runs / 'latest') == second and (runs / 'latest' / 'orb' / 'report.html').is_file()
+    capsys.readouterr()
+    assert evaluate('orb', 'sift', '--resume') == [first, second]
+    assert f'orb: taken from {runs / second / "orb"}' in capsys.readouterr().out
+    assert {path.name for path in (runs / 'latest').iterdir()} == {'orb', 'sift'}
+    (runs / 'latest').unlink()
+    (runs / 'latest').mkdir()
+    evaluate('orb')
+    assert 'latest a link: Is a directory; remove it' in capsys.readouterr().err

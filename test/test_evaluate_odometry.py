@@ -274,7 +274,7 @@ def test_without_truth_there_is_a_trajectory_and_no_error(bag, tmp_path, capsys)
         (['--odometry', 'rgbd', '--truth', '/tf'], 'has the transforms map:camera, map:door; name one'),
         (['--odometry', 'rgbd', '--truth', '/tf:map:robot'], 'has the transforms map:camera, map:door; name one'),
         (['--odometry', 'rgbd', '--truth', '/truth:map:camera'], 'no trajectory on /truth:map:camera'),
-        (['--odometry', 'mono', '--export', 'colmap'], '--export is for pairs of images'),
+        (['--odometry', 'mono', '--export', 'colmap'], '--export colmap is for pairs of images'),
         (['--odometry', 'mono', '--topics', '/wrong'], 'no image topic /wrong'),
         (['--truth', '/truth'], '--truth is only for --odometry'),
     ],

@@ -192,17 +192,17 @@ def test_figures_of_homographies_are_those_of_known_errors(drive, tmp_path):
     np.savetxt(tmp_path / 'H_1_2', np.eye(3))
     pairs = read_pair_list(tmp_path)
     errors = [0.5, 0.5, 1.5, 1.5, 2.5, 9.5, 20, 20, 0.5, 20]  # even places: confidence 0.05
-    run = pair_run.run_pairs(pairs, 1, Shifted(errors), Config().pose)
+    run = pair_run.run_pairs(pairs, [0], Shifted(errors), Config().pose)
     assert run.rows[0].accuracy == (0.3, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.7)
     assert (run.rows[0].matches, run.rows[0].correct) == (10, 6)
     assert run.count_of_confidence.tolist() == [5, *[0] * 8, 5]
     assert run.correct_of_confidence.tolist() == [4, *[0] * 8, 2]
-    exact = pair_run.run_pairs(pairs, 1, Shifted(np.zeros(30)), Config().pose)
+    exact = pair_run.run_pairs(pairs, [0], Shifted(np.zeros(30)), Config().pose)
     assert exact.rows[0].corner_px < 1e-4
     summary = pair_run.summarise(exact)
     np.testing.assert_allclose(summary['homography_auc_3_5_10_px'], 1, atol=1e-3)
     assert summary['mma_1_to_10_px'] == [1.0] * 10 and 'pose_auc_5_10_20_deg' not in summary
-    nothing = pair_run.run_pairs(pairs, 1, Shifted([]), Config().pose)
+    nothing = pair_run.run_pairs(pairs, [0], Shifted([]), Config().pose)
     assert nothing.rows[0].corner_px == np.inf
     assert pair_run.summarise(nothing)['homography_auc_3_5_10_px'] == [0, 0, 0]
 

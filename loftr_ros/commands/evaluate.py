@@ -3,17 +3,19 @@
 SOURCE is a folder with calibrations that `loftr_ros play` can open (KITTI odometry, EuRoC, TartanAir, TUM RGB-D,
 ScanNet, a COLMAP text model, the output of `loftr_ros demo`); pairs need true poses. Or a list of pairs: SuperGlue's
 with 38 columns (.txt), LoFTR's index (.npz), a folder of HPatches. With --odometry it may be a rosbag too (ROS 1,
-sqlite3, mcap). --output gets figures, tables and report.html for each matcher.
+sqlite3, mcap). --output gets figures, tables and report.html for each matcher. --jobs N does N parts of the work at the
+same time.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
-from loftr_ros.commands.evaluating import each_matcher, end, selection
+from loftr_ros.commands.evaluating import check_export, choose_output, each_source, end, evaluate_each, selection
 from loftr_ros.commands.options import add_config_arguments, read_config
-from loftr_ros.commands.output import print_table, progress_bar
+from loftr_ros.commands.output import print_table
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 
@@ -42,7 +44,9 @@ the time of a pair [ms]. Failures: no homography."""
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('source', type=Path)
+    parser.add_argument(
+        'sources', nargs='+', type=Path, metavar='SOURCE', help='with several, each gets a folder in --output'
+    )
     parser.add_argument(
         '--matchers',
         nargs='+',
@@ -75,23 +79,50 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument('--step', type=int, default=1, help='frames from image 0 to image 1; 0: left and right image')
     parser.add_argument('--max-pairs', type=int, default=0, help='largest number of pairs; 0: all')
-    parser.add_argument(
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument(
         '-o', '--output', type=Path, metavar='FOLDER', help='write the results of each matcher to a folder in it'
+    )
+    places.add_argument(
+        '--runs',
+        type=Path,
+        metavar='FOLDER',
+        help='the same in a new folder in it, named after the time; its link `latest` leads to the newest',
     )
     parser.add_argument(
         '--export',
         nargs='+',
-        choices=('colmap', 'hdf5'),
+        choices=('colmap', 'hdf5', 'rrd'),
         default=[],
-        help="also write the matches there: a database of COLMAP, hloc's HDF5 files",
+        help="also write the matches of pairs: a database of COLMAP, hloc's HDF5 files; or what the report shows, "
+        'of pairs or of odometry, for the viewer of rerun (pip install loftr_ros[rerun])',
     )
     parser.add_argument(
-        '--resume', action='store_true', help='take the results that are complete in --output, and compute the others'
+        '--resume',
+        action='store_true',
+        help='take the results that are complete in --output, or in the newest of --runs, and compute the others',
+    )
+    parser.add_argument(
+        '--backend',
+        choices=('processes', 'ray'),
+        default='processes',
+        help='processes of this machine; or a cluster of Ray (pip install loftr_ros[ray]): that of RAY_ADDRESS, whose '
+        'machines need this package and SOURCE at the same path, or a new one on this machine',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        metavar='N',
+        help='number of sources, matchers and segments of 50 pairs at the same time, as far as the memory is enough; '
+        'default: 1, with Ray all that fit. The results are the same: each job has the threads that the command alone '
+        'has. It is faster if they share the cores, with OMP_NUM_THREADS=1 for one job for each core',
     )
     add_config_arguments(parser)
 
 
 def run(options) -> int:
+    choose_output(options)
+    check_export(options)
     if options.odometry:
         from loftr_ros.commands import evaluate_odometry
 
@@ -101,98 +132,91 @@ def run(options) -> int:
     for name in ('truth', 'topics', 'depth_topic', 'speed_topic', 'camera_info'):
         if getattr(options, name):
             raise InputError(f'--{name.replace("_", "-")} is only for --odometry')
-    if options.export and not options.output:
-        raise InputError('--export needs a folder: add --output FOLDER')
     config = read_config(options)
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
-    pairs = _open(options)
-    if 'colmap' in options.export and not pairs.has_motion:
-        raise InputError('--export colmap needs calibrated images; a folder of homographies has none')
-    table, faults = [], []
-
-    def evaluate(name: str, folder: Path | None) -> tuple[dict, dict]:
-        return _evaluate(name, pairs, folder, config, options)
-
-    for name, summary, about in each_matcher(options.matchers or MATCHERS, options, config, evaluate):
-        table.append(_row(name, summary, about['times']['match_ms_p50']))
-        faults = about['dropped']
-    print(f'{pairs.name}: {summary["pairs"]} pairs')
-    print_table([HEADER if pairs.has_motion else HOMOGRAPHY_HEADER, *table])
-    print(EXPLANATION if pairs.has_motion else HOMOGRAPHY_EXPLANATION)
-    return end(options, faults)
+    sources = [PairsOfSource(each, config) for each in each_source(options)]
+    tables, summaries, faults = {}, {}, {}
+    for pairs, name, summary, about in evaluate_each(sources, options.matchers or MATCHERS, options, config):
+        tables.setdefault(pairs, []).append(_row(name, summary, about['times']['match_ms_p50']))
+        summaries[pairs], faults[pairs] = summary, about['dropped']
+    for pairs, table in tables.items():
+        print(f'{pairs.name}: {summaries[pairs]["pairs"]} pairs')
+        print_table([HEADER if pairs.pairs.has_motion else HOMOGRAPHY_HEADER, *table])
+        print(EXPLANATION if pairs.pairs.has_motion else HOMOGRAPHY_EXPLANATION)
+    return end(options, [text for texts in faults.values() for text in texts])
 
 
-def _evaluate(name: str, pairs, folder: Path | None, config, options) -> tuple[dict, dict]:
-    """Run a matcher, write its results if there is a folder, and return its summary and circumstances."""
-    from loftr_ros.evaluation import pair_run, results
-    from loftr_ros.evaluation.compared import create_compared
+class PairsOfSource:
+    """The pairs of a source (evaluating.Evaluation)."""
 
-    matcher = create_compared(name, config.matcher)
-    count = min(pairs.count, options.max_pairs or pairs.count)
-    exported = _Exported(options.export)
-    with progress_bar(f'{pairs.name}, {name}', count) as advance:
-        found = pair_run.run_pairs(pairs, count, matcher, config.pose, advance, exported.keep)
-    if not found.rows:
-        raise InputError(f'{options.source} gave no pair: {"; ".join(found.dropped)}')
-    summary = pair_run.summarise(found)
-    about = results.circumstances(found.matcher, selection(options), pair_run.times(found), found.dropped, [])
-    if folder:
-        results.write_pair_results(folder, found, config, summary, about)
-        exported.write(folder)
-        title = f'{pairs.name}: pairs with {name}'
-        _write_report(folder / results.REPORT, title, pairs, matcher, found, summary, about)
-    return summary, about
+    def __init__(self, options, config):
+        from loftr_ros.evaluation.pair_run import open_pairs
 
+        self.options, self.config = options, config
+        self.pairs = open_pairs(options.source, options.images, options.step)
+        if 'colmap' in options.export and not self.pairs.has_motion:
+            raise InputError('--export colmap needs calibrated images; a folder of homographies has none')
+        self.name = self.pairs.name
+        self.count = min(self.pairs.count, options.max_pairs or self.pairs.count)
 
-class _Exported:
-    """The matches of all pairs, and the cameras of the images.
+    def jobs(self, matcher: str, is_split: bool) -> list:
+        from loftr_ros.evaluation.jobs import match_pairs, segments
 
-    Args:
-        formats: of --export; without one nothing is kept.
-    """
+        source = self.options.source, self.options.images, self.options.step
+        is_exported = bool({'colmap', 'hdf5'}.intersection(self.options.export))
+        # An export is not split: images share a camera if it is the same object.
+        return [
+            partial(match_pairs, *source, numbers, matcher, self.config, is_exported)
+            for numbers in segments(self.count, is_split and not is_exported)
+        ]
 
-    def __init__(self, formats):
-        self.formats = formats
-        self.matches, self.cameras = {}, {}
+    def finish(self, matcher: str, parts: list, folder: Path | None) -> tuple[dict, dict]:
+        from loftr_ros.evaluation import jobs, pair_run, results
 
-    def keep(self, pair, matches) -> None:
-        if self.formats:
-            self.matches[pair.names] = matches
-            self.cameras |= zip(pair.names, (pair.frame0.camera, pair.frame1.camera), strict=True)
+        found = pair_run.join([part.run for part in parts])
+        if not found.rows:
+            raise InputError(f'{self.options.source} gave no pair: {"; ".join(found.dropped)}')
+        summary, times = pair_run.summarise(found), pair_run.times(found)
+        about = results.circumstances(selection(self.options), jobs.joined_workers(parts), times, found.dropped, [])
+        if folder:
+            results.write_pair_results(folder, found, self.config, summary, about)
+            self._export(folder, parts)
+            self._write_report(folder, matcher, found, summary, about)
+        return summary, about
 
-    def write(self, folder: Path) -> None:
+    def _export(self, folder: Path, parts: list) -> None:
         from loftr_ros.exports import write_colmap, write_hdf5
 
-        if 'colmap' in self.formats:
-            write_colmap(folder / 'matches.db', self.matches, self.cameras)
-        if 'hdf5' in self.formats:
-            write_hdf5(folder / 'features.h5', folder / 'matches.h5', self.matches)
+        if 'colmap' in self.options.export:
+            write_colmap(folder / 'matches.db', parts[0].matches, parts[0].cameras)
+        if 'hdf5' in self.options.export:
+            write_hdf5(folder / 'features.h5', folder / 'matches.h5', parts[0].matches)
 
+    def _write_report(self, folder: Path, matcher: str, found, summary: dict, about: dict) -> None:
+        """Match the pairs of the pictures again: a run keeps no images."""
+        from loftr_ros.evaluation import rerun_files, results
+        from loftr_ros.evaluation.jobs import kept_matcher
+        from loftr_ros.evaluation.pair_report import examples, write_pair_report
+        from loftr_ros.evaluation.pair_run import correct_px, errors_px, match_pair
 
-def _open(options):
-    """Return the PairSet of a list, or of the frames of a sequence."""
-    from loftr_ros.datasets import open_sequence
-    from loftr_ros.datasets.pair_lists import is_pair_list, read_pair_list
-    from loftr_ros.evaluation.pair_run import pairs_of_sequence
-
-    if is_pair_list(options.source):
-        return read_pair_list(options.source, options.images)
-    if options.images:
-        raise InputError(f'--images is only for a list of pairs (.txt, .npz), and {options.source} is none')
-    return pairs_of_sequence(open_sequence(options.source), options.step)
-
-
-def _write_report(path: Path, title: str, pairs, matcher, found, summary: dict, about: dict) -> None:
-    """Match the pairs of the pictures again: a run keeps no images."""
-    from loftr_ros.evaluation.pair_report import examples, write_pair_report
-    from loftr_ros.evaluation.pair_run import match_pair
-
-    shown = {}
-    for name, row in examples(found).items():
-        pair = pairs.load(found.numbers[row])
-        shown[name] = found.rows[row], pair, match_pair(matcher, pair)
-    write_pair_report(path, title, found, shown, summary, about)
+        shown = {}
+        for name, row in examples(found).items():
+            pair = self.pairs.load(found.numbers[row])
+            shown[name] = found.rows[row], pair, match_pair(kept_matcher(matcher, self.config.matcher), pair)
+        if 'rrd' in self.options.export:
+            limit_px = correct_px(found.has_motion)
+            rerun_files.write_pairs(
+                folder / 'report.rrd',
+                {
+                    name: rerun_files.ShownPair(
+                        pair.frame0.image, pair.frame1.image, matches, errors_px(pair, matches) <= limit_px
+                    )
+                    for name, (_, pair, matches) in shown.items()
+                },
+            )
+        title = f'{self.name}: pairs with {matcher}'
+        write_pair_report(folder / results.REPORT, title, found, shown, summary, about)
 
 
 def _row(name: str, summary: dict, milliseconds: float) -> tuple[str, ...]:

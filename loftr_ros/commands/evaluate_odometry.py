@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
-from loftr_ros.commands.evaluating import each_matcher, end, selection
+from loftr_ros.commands.evaluating import each_source, end, evaluate_each, selection
 from loftr_ros.commands.options import read_config
-from loftr_ros.commands.output import print_table, progress_bar
+from loftr_ros.commands.output import print_table
 from loftr_ros.errors import InputError
 from loftr_ros.runtime import prepare_process
 from loftr_ros.settings import override
@@ -34,62 +35,72 @@ right); medians of the time of matching and of everything else."""
 
 def run(options) -> int:
     """Evaluate each matcher; return BROKEN if the source is broken somewhere."""
-    if options.export:
-        raise InputError('--export is for pairs of images, not for --odometry')
     config = override(read_config(options), {'input.pairing': 'odometry', 'odometry.rig': options.odometry})
     for line in prepare_process(config.matcher.keep_memory):
         logger.info(line)
-    table, faults = [], []
-
-    def evaluate(name: str, folder: Path | None) -> tuple[dict, dict]:
-        return _evaluate(name, folder, config, options)
-
-    for name, summary, about in each_matcher(options.matchers or ['default'], options, config, evaluate):
-        table.append(_row(name, summary, about['times']))
-        faults = [*about['faults_of_the_source'], *about['dropped']]
-    print_table([HEADER, *table])
+    sources = [OdometryOfSource(each, config) for each in each_source(options)]
+    tables, faults = {}, {}
+    for source, name, summary, about in evaluate_each(sources, options.matchers or ['default'], options, config):
+        tables.setdefault(source, [HEADER]).append(_row(name, summary, about['times']))
+        faults[source] = [*about['faults_of_the_source'], *about['dropped']]
+    for source, table in tables.items():
+        if len(tables) > 1:
+            print(f'{source.name}:')
+        print_table(table)
     print(EXPLANATION)
-    return end(options, faults)
+    return end(options, [text for texts in faults.values() for text in texts])
 
 
-def _evaluate(name: str, folder: Path | None, config, options) -> tuple[dict, dict]:
-    """Run a matcher, write its results if there is a folder, and return its summary and circumstances."""
-    from loftr_ros.evaluation import results
-    from loftr_ros.evaluation.compared import create_compared
-    from loftr_ros.evaluation.odometry_run import run_odometry, score
-    from loftr_ros.evaluation.report import write_report
-    from loftr_ros.evaluation.sources import open_source
+class OdometryOfSource:
+    """The motion over all frames of a source (evaluating.Evaluation)."""
 
-    source = _open(open_source, options, config)
-    matcher = create_compared(name, config.matcher)
-    with progress_bar(f'{source.name}, {name}', source.count) as advance:
-        found = run_odometry(source.frame_sets, matcher, config, advance, source.speeds)
-    if not found.rows:
-        faults = '; '.join([*source.faults, *found.dropped])
-        raise InputError(f'{options.source} gave no set of frames: {faults or "it has none"}')
-    truth = source.truth_at(found.stamps_ns)
-    result = None if truth is None else score(found, truth)
-    summary = results.summarise(found, result)
-    times = results.times(found)
-    about = results.circumstances(found.matcher, selection(options), times, found.dropped, source.faults)
-    if folder:
-        results.write_results(folder, found, result, config, summary, about)
-        title = f'{source.name}: odometry of a {options.odometry} rig with {name}'
-        write_report(folder / results.REPORT, title, found, result, summary, about)
-    return summary, about
+    def __init__(self, options, config):
+        self.options, self.config = options, config
+        self.source = self._open()
+        self.name, self.count = self.source.name, self.source.count
 
+    def _open(self):
+        from loftr_ros.evaluation.sources import open_source
 
-def _open(open_source, options, config):
-    return open_source(
-        options.source,
-        options.odometry,
-        config,
-        truth=options.truth,
-        image_topics=options.topics,
-        depth_topic=options.depth_topic,
-        speed_topic=options.speed_topic,
-        camera_files=options.camera_info,
-    )
+        return open_source(self.options.source, self.options.odometry, self.config, **self._arguments)
+
+    @property
+    def _arguments(self) -> dict:
+        return {
+            'truth': self.options.truth,
+            'image_topics': self.options.topics,
+            'depth_topic': self.options.depth_topic,
+            'speed_topic': self.options.speed_topic,
+            'camera_files': self.options.camera_info,
+        }
+
+    def jobs(self, matcher: str, is_split: bool) -> list:
+        from loftr_ros.evaluation.jobs import compute_odometry
+
+        options = self.options
+        return [partial(compute_odometry, options.source, options.odometry, matcher, self.config, self._arguments)]
+
+    def finish(self, matcher: str, parts: list, folder: Path | None) -> tuple[dict, dict]:
+        from loftr_ros.evaluation import rerun_files, results
+        from loftr_ros.evaluation.odometry_run import score
+        from loftr_ros.evaluation.report import write_report
+
+        [(found, faults, worker)] = parts
+        if not found.rows:
+            reasons = '; '.join([*faults, *found.dropped])
+            raise InputError(f'{self.options.source} gave no set of frames: {reasons or "it has none"}')
+        truth = self.source.truth_at(found.stamps_ns)
+        result = None if truth is None else score(found, truth)
+        summary = results.summarise(found, result)
+        times = results.times(found)
+        about = results.circumstances(selection(self.options), worker, times, found.dropped, faults)
+        if folder:
+            results.write_results(folder, found, result, self.config, summary, about)
+            if self.options.export:
+                rerun_files.write_odometry(folder / 'report.rrd', found, result)
+            title = f'{self.name}: odometry of a {self.options.odometry} rig with {matcher}'
+            write_report(folder / results.REPORT, title, found, result, summary, about)
+        return summary, about
 
 
 def _row(name: str, summary: dict, times: dict) -> tuple[str, ...]:

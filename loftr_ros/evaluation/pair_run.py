@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -12,8 +13,8 @@ import numpy as np
 
 from loftr_ros import geometry
 from loftr_ros.config import PoseConfig
-from loftr_ros.datasets.pair_lists import ImagePair, PairSet
-from loftr_ros.datasets.sequence import Sequence
+from loftr_ros.datasets import Sequence, open_sequence
+from loftr_ros.datasets.pair_lists import ImagePair, PairSet, is_pair_list, read_pair_list
 from loftr_ros.datatypes import Matches, PoseFailure
 from loftr_ros.errors import InputError
 from loftr_ros.evaluation.metrics import (
@@ -104,23 +105,39 @@ def pairs_of_sequence(sequence: Sequence, step: int) -> PairSet:
     return PairSet(sequence.name, count_pairs(sequence, step), load)
 
 
+def open_pairs(source: Path, images: Path | None, step: int) -> PairSet:
+    """Return the pairs of a list, or those of the frames i and i + step of a sequence.
+
+    Args:
+        images: folder that paths in a list are relative to; None: that of the list.
+
+    Raises:
+        InputError: neither can be read, or it has no truth.
+    """
+    if is_pair_list(source):
+        return read_pair_list(source, images)
+    if images:
+        raise InputError(f'--images is only for a list of pairs (.txt, .npz), and {source} is none')
+    return pairs_of_sequence(open_sequence(source), step)
+
+
 def run_pairs(
     pairs: PairSet,
-    count: int,
+    numbers: Iterable[int],
     matcher: Matcher,
     config: PoseConfig,
     progress: Callable[[int], None] = lambda done: None,
     keep: Callable[[ImagePair, Matches], None] = lambda pair, matches: None,
 ) -> PairRun:
-    """Match the first `count` pairs; pairs that cannot be read are listed and left out.
+    """Match the pairs with these numbers; pairs that cannot be read are listed and left out.
 
     Args:
         progress: called with the number of pairs done.
         keep: called with each pair and its matches.
     """
-    rows, numbers, times, dropped = [], [], [], []
+    rows, read, times, dropped = [], [], [], []
     of_confidence = np.zeros((2, BINS), np.int64)
-    for index in range(count):
+    for done, index in enumerate(numbers, 1):
         try:
             pair = pairs.load(index)
         except InputError as error:
@@ -132,15 +149,31 @@ def run_pairs(
         errors = errors_px(pair, matches)
         row, pose_s = _score(pair, matches, errors, config)
         rows.append(row)
-        numbers.append(index)
+        read.append(index)
         times.append((matched - started, pose_s))
         bins = np.minimum((matches.confidence * BINS).astype(int), BINS - 1)
         for kind, some in enumerate((bins, bins[errors <= correct_px(pairs.has_motion)])):
             of_confidence[kind] += np.bincount(some, minlength=BINS)
         keep(pair, matches)
-        progress(index + 1)
+        progress(done)
     match_s, pose_s = np.array(times).reshape(-1, 2).T
-    return PairRun(matcher.name, pairs.has_motion, rows, numbers, match_s, pose_s, *of_confidence, dropped)
+    return PairRun(matcher.name, pairs.has_motion, rows, read, match_s, pose_s, *of_confidence, dropped)
+
+
+def join(runs: list[PairRun]) -> PairRun:
+    """Return the runs of one matcher over segments of a PairSet as one run."""
+    first = runs[0]
+    return PairRun(
+        first.matcher,
+        first.has_motion,
+        [row for run in runs for row in run.rows],
+        [number for run in runs for number in run.numbers],
+        np.concatenate([run.match_s for run in runs]),
+        np.concatenate([run.pose_s for run in runs]),
+        np.sum([run.count_of_confidence for run in runs], axis=0),
+        np.sum([run.correct_of_confidence for run in runs], axis=0),
+        [text for run in runs for text in run.dropped],
+    )
 
 
 def match_pair(matcher: Matcher, pair: ImagePair) -> Matches:

@@ -65,7 +65,7 @@ def _forward_left_up(poses: np.ndarray) -> np.ndarray:
     return BASE_FROM_FORWARD_CAMERA @ poses @ BASE_FROM_FORWARD_CAMERA.T
 
 
-def _in_first_camera(run: OdometryRun, score: OdometryScore | None) -> tuple[np.ndarray, np.ndarray | None]:
+def in_first_camera(run: OdometryRun, score: OdometryScore | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Return estimated (N) and true (M) poses, forward, left, up of the first true camera or of the first one."""
     if score is None:
         return _forward_left_up(run.poses[run.has_pose]), None
@@ -78,7 +78,7 @@ def _unit(run: OdometryRun, score: OdometryScore | None) -> str:
 
 
 def _trajectory(run: OdometryRun, score: OdometryScore | None):
-    estimate, truth = _in_first_camera(run, score)
+    estimate, truth = in_first_camera(run, score)
     figure = new_figure(11, 5)
     unit = _unit(run, score)
     for axes, (across, up), (x, y) in zip(
@@ -115,7 +115,7 @@ def _angles_deg(poses: np.ndarray) -> np.ndarray:
 
 
 def _over_time(run: OdometryRun, score: OdometryScore | None):
-    estimate, truth = _in_first_camera(run, score)
+    estimate, truth = in_first_camera(run, score)
     rows = np.flatnonzero(run.has_pose) if score is None else score.rows
     seconds = (run.stamps_ns - run.stamps_ns[0])[rows] / 1e9
     figure = new_figure(11, 6)

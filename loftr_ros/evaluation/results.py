@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -17,15 +18,39 @@ import numpy as np
 from loftr_ros.config import Config
 from loftr_ros.datasets.poses import poses_to_tum
 from loftr_ros.datatypes import Scale
-from loftr_ros.errors import LoftrRosError
+from loftr_ros.errors import LoftrRosError, OutputError
 from loftr_ros.evaluation.odometry_run import OdometryRun, OdometryScore, Row
 from loftr_ros.evaluation.pair_run import MMA_PX, PairRow, PairRun
-from loftr_ros.output_files import writing
+from loftr_ros.output_files import write_link, writing
 from loftr_ros.parameter_files import to_yaml
 from loftr_ros.weights import locate
 
 REPORT = 'report.html'
 """It is written last: with it the results of a run are complete."""
+
+
+LATEST = 'latest'
+"""Link to the newest of the runs in a folder."""
+
+
+def new_run(parent: Path) -> Path:
+    """Return a folder in `parent` that does not exist yet, named after the time."""
+    name = datetime.datetime.now().strftime('%Y-%m-%d_%H-%M-%S')
+    names = itertools.chain([name], (f'{name}_{number}' for number in itertools.count(2)))
+    return next(parent / name for name in names if not (parent / name).exists())
+
+
+def link_latest(folder: Path) -> None:
+    """Make LATEST beside the folder a link to it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f'cannot make {folder}: {error.strerror}; choose another folder') from error
+    write_link(folder.with_name(LATEST), folder.name)
 
 
 def summarise(run: OdometryRun, score: OdometryScore | None) -> dict:
@@ -81,22 +106,32 @@ def times(run: OdometryRun) -> dict[str, float]:
     }
 
 
-def circumstances(matcher: str, selection: dict, times_ms: dict, dropped: list[str], faults: list[str]) -> dict:
+def circumstances(selection: dict, worker: dict, times_ms: dict, dropped: list[str], faults: list[str]) -> dict:
     """Return what is needed to judge and to repeat a run.
 
     Args:
-        matcher: its name.
         selection: what was evaluated: the source, and the arguments that select a part of it.
+        worker: as of circumstances_of_worker.
         dropped: what was left out, with the reasons.
         faults: of the source.
     """
-    import cv2
-    import torch
-
     return {
         'selection': selection,
         'command': sys.argv,
         'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        **worker,
+        'times': times_ms,
+        'dropped': dropped,
+        'faults_of_the_source': faults,
+    }
+
+
+def circumstances_of_worker(matcher: str) -> dict:
+    """Return code, machine, versions and weights of this process, which ran the matcher of that name."""
+    import cv2
+    import torch
+
+    return {
         'commit': commit(),
         'machine': f'{processor()}, {os.cpu_count()} cores',
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -107,9 +142,6 @@ def circumstances(matcher: str, selection: dict, times_ms: dict, dropped: list[s
             'opencv': cv2.__version__,
         },
         'weights_sha256': _weights_hash(matcher),
-        'times': times_ms,
-        'dropped': dropped,
-        'faults_of_the_source': faults,
     }
 
 
