@@ -45,6 +45,11 @@ class LocatedKeyframe(Keyframe):
         self.unit = unit
         self.is_located = False
 
+    @property
+    def metres(self) -> float:
+        """Metres of one unit of its map; 1 where they are unknown."""
+        return 1.0 if self.unit is None else self.unit.metres or 1.0
+
     def in_metres(self, cam_from_keyframe: UncertainTransform) -> UncertainTransform:
         """Return a motion from the keyframe in metres, or unchanged where the unit of the map is unknown."""
         return cam_from_keyframe if self.unit is None else self.unit.in_metres(cam_from_keyframe)

@@ -371,8 +371,8 @@ class Odometer:
         depth = np.full(len(ids), np.nan)
         if keyframe.landmarks is not None:
             known = keyframe.landmarks.at(inliers.keypoints0)  # not interpolated: a track is one point
-            depth = carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
-            depth = (1.0 if keyframe.unit is None else keyframe.unit.metres or 1.0) / depth
+            inverse = carry_depth(known, keyframe.frame0.camera, inliers.keypoints0, relative.matrix).value
+            depth = keyframe.metres / inverse
         velocity = self._last.ray_velocities(current, ids, rays)
         used = (ids >= 0) & np.isfinite(rays).all(axis=1)
         return Tracks(ids[used], places[used], rays[used], velocity[used], depth[used], inliers.sigma_px[used])
