@@ -9,8 +9,10 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
+from loftr_ros.camera import Camera  # noqa: E402
 from loftr_ros.config import Config  # noqa: E402
 from loftr_ros.datasets import rendered_drive  # noqa: E402
+from loftr_ros.datatypes import PoseFailure  # noqa: E402
 from loftr_ros.errors import MissingDependencyError  # noqa: E402
 from loftr_ros.evaluation.metrics import pose_error_deg, transfer_errors_px  # noqa: E402
 from loftr_ros.matchers import create_matcher, match_images  # noqa: E402
@@ -65,22 +67,30 @@ def test_without_the_safetensors_package_the_error_says_how_to_get_it(monkeypatc
         load_state(FILES[0])
 
 
-def test_a_turned_and_scaled_plane_is_matched_within_pixels(matcher):
-    picture = cv2.cvtColor(textures.poster(np.random.default_rng(3), 640, 480), cv2.COLOR_BGR2GRAY)
+def test_turned_and_scaled_planes_are_matched_within_pixels(matcher):
     turn = cv2.getRotationMatrix2D((310, 230), 12, 1.1)
-    height, width = picture.shape
-    matches = match_images(matcher, picture, cv2.warpAffine(picture, turn, (width, height)))
-    errors = transfer_errors_px(np.vstack([turn, [0, 0, 1]]), matches.keypoints0, matches.keypoints1)
-    assert len(matches) > 300
-    # The shipped SuperGlue is trained for 3000 steps only and falls short of the others (docs/models.md).
+    errors = []
+    for seed in (3, 4, 5):
+        picture = cv2.cvtColor(textures.poster(np.random.default_rng(seed), 640, 480), cv2.COLOR_BGR2GRAY)
+        height, width = picture.shape
+        matches = match_images(matcher, picture, cv2.warpAffine(picture, turn, (width, height)))
+        assert len(matches) > 300
+        errors.append(transfer_errors_px(np.vstack([turn, [0, 0, 1]]), matches.keypoints0, matches.keypoints1))
+    errors = np.concatenate(errors)
+    # The shipped SuperGlue falls short of the others (docs/models.md).
     share, median_px = (0.75, 2.0) if matcher.name == 'superglue:superglue_small' else (0.8, 1.5)
     assert np.mean(errors < 3) > share
     assert np.median(errors) < median_px
 
 
-def test_unrelated_images_give_few_matches(matcher):
-    noise = [np.random.default_rng(seed).integers(0, 255, (240, 320), dtype=np.uint8) for seed in (0, 1)]
-    assert len(match_images(matcher, *noise)) < 50  # of 1200 cells, 76800 pixels
+def test_unrelated_images_give_few_matches_and_no_pose(matcher):
+    camera = Camera.from_focal(300, 320, 240)
+    for pair in range(3):
+        noise = [np.random.default_rng(2 * pair + i).integers(0, 255, (240, 320), dtype=np.uint8) for i in (0, 1)]
+        matches = match_images(matcher, *noise)
+        # Of 1200 cells, 76800 pixels; the shipped SuperGlue falls short of the others here too (docs/models.md).
+        assert len(matches) < (150 if matcher.name == 'superglue:superglue_small' else 50)
+        assert isinstance(estimate_relative_pose(matches, camera, camera, Config().pose), PoseFailure)
 
 
 def test_a_rendered_drive_gives_its_motion(matcher):

@@ -200,7 +200,7 @@ _ENTRIES = (
             'batch_norm': True,
             'sampling': 'exact',
         },
-        'eda3b792cbf1b2facc340cfb72a64d595bdd53e0b7a5ee2861e194ecfab86887',
+        '100cc5cc7cc6f8221f65459d9f62e4716025032537a71cf72b2e5a869ed500bc',
         '0.16 M parameters, keypoints for superpoint_nn and superglue',
     ),
     _shipped(
@@ -213,7 +213,7 @@ _ENTRIES = (
             'heads': 4,
             'sinkhorn_iterations': 20,
         },
-        '312b8aec88e2a61359beed874abbe5f4af707c71e9c67b71ce496fafe9cf243d',
+        '204fc666de0430721f279e0cd0b968ff0214d286ebc360b9a1302c4b16c476a8',
         '0.26 M parameters, for the keypoints of superpoint_small',
         detector='superpoint_small',
     ),
