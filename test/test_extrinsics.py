@@ -78,7 +78,7 @@ def test_without_tf2_the_parameter_is_asked_for(monkeypatch):
         BaseFromCamera(Node(), Config())
     with pytest.raises(ConfigError, match=r'set odometry\.camera_from_depth'):
         CameraFromDepth(Node(), override(Config(), {'odometry.camera_from_depth': 'tf'}))
-    with pytest.raises(ConfigError, match='"tf"'):
+    with pytest.raises(ConfigError, match=r'odometry\.camera_from_depth: .*"tf"'):
         CameraFromDepth(Node(), override(Config(), {'odometry.camera_from_depth': 'forward'}))
     pose = CameraFromDepth(Node(), override(Config(), {'odometry.camera_from_depth': '0.015 0 0 0 0 0'}))
     assert pose('cam', 'depth')[0, 3] == 0.015

@@ -96,6 +96,25 @@ def test_a_unit_that_later_steps_contradict_becomes_uncertain():
     assert unit.relative_sigma > 0.2
 
 
+@pytest.mark.parametrize(
+    ('speeds', 'words'),
+    [
+        ([(i / 10 - 100, 1.0) for i in range(41)], 'the newest is 100 s before the newest image'),
+        ([(i / 10 + 100, 1.0) for i in range(41)], 'the newest is 100 s after the newest image'),
+        ([(i / 10, 0.0) for i in range(41)], 'the speeds are 0 while the camera moves'),
+        ([(i / 10, 5.0 ** (i % 2)) for i in range(41)], 'camera and speed differ by'),
+    ],
+    ids=['before', 'after', 'zero', 'scatter'],
+)
+def test_why_speeds_give_no_unit_is_told(speeds, words):
+    unit = MapUnit(log(*speeds), 0.02, ORIGIN)
+    ratios = np.exp(np.random.default_rng(0).normal(0, 0.5 if 'differ' in words else 0.0, 40))
+    add_steps(unit, ratios[:10])
+    assert unit.fault == ''
+    add_steps(unit, ratios[10:], 10)
+    assert unit.metres is None and words in unit.fault
+
+
 def test_steps_wait_for_late_speeds():
     speeds = log(*((i / 10, 1.0) for i in range(8)))
     unit = MapUnit(speeds, 0.02, ORIGIN)

@@ -26,6 +26,8 @@ LEAST_STEPS = 8
 """Steps of one map that agree, before its unit is known ..."""
 LEAST_SHARE = 2 / 3
 """... which also have to be this share of all ..."""
+ENOUGH_STEPS = 25
+"""Steps of a map after which its unit should be known."""
 MAX_SCATTER = 0.1
 """... and whose ratio may scatter by this, relative: otherwise camera and speed do not see the same motion."""
 STEPS = 40
@@ -53,6 +55,11 @@ class SpeedLog:
         self._speeds.insert(place, abs(speed))
         old = bisect.bisect_left(self._stamps_ns, self._stamps_ns[-1] - round(KEPT_S * 1e9))
         del self._stamps_ns[:old], self._speeds[:old]
+
+    @property
+    def newest_ns(self) -> int:
+        """The stamp of the newest speed; 0 without one."""
+        return self._stamps_ns[-1] if self._stamps_ns else 0
 
     def reach(self, stamp_ns: int) -> bool:
         """Return whether a speed of this time or a later one is known."""
@@ -99,18 +106,26 @@ class MapUnit:
         self._speed_noise = speed_noise
         self._waiting: collections.deque[_Step] = collections.deque(maxlen=STEPS)
         self._ratios: collections.deque[tuple[float, float]] = collections.deque(maxlen=STEPS)  # [m], in the unit
+        self._uncovered = self._still = 0  # steps without a use
         self.metres: float | None = None
         self.relative_sigma = np.inf
         self.scatter = 0.0
 
     def add_step(self, start_ns: int, end_ns: int, length: float) -> None:
         """Add the way between two frames, in the unit of the map; it waits for the speeds up to its end."""
+        self._last_ns = end_ns
         self._waiting.append(_Step(start_ns, end_ns, length))
         while self._waiting and self._speeds.reach(self._waiting[0].end_ns):
             step = self._waiting.popleft()
             distance_m = self._speeds.distance_m(step.start_ns, step.end_ns)
-            if distance_m >= LEAST_STEP_M and step.length > 0:  # False for NaN
+            if step.length <= 0:
+                continue
+            if distance_m >= LEAST_STEP_M:
                 self._ratios.append((distance_m, step.length))
+            elif np.isnan(distance_m):
+                self._uncovered += 1
+            else:
+                self._still += 1
         self._estimate()
 
     def _estimate(self) -> None:
@@ -128,6 +143,26 @@ class MapUnit:
             self.scatter = float(spread)
         elif self.metres is not None:  # camera and speed no longer agree: the last unit is used, and not trusted more
             self.relative_sigma, self.scatter = (max(old, spread) for old in (self.relative_sigma, self.scatter))
+
+    @property
+    def fault(self) -> str:
+        """Why the unit is still unknown after ENOUGH_STEPS; empty if it is known, or that early."""
+        uncovered = self._uncovered + len(self._waiting)
+        steps = uncovered + self._still + len(self._ratios)
+        if self.metres is not None or steps < ENOUGH_STEPS:
+            return ''
+        if uncovered > steps / 2:
+            late_s = (self._last_ns - self._speeds.newest_ns) / 1e9
+            side = 'before' if late_s > 0 else 'after'
+            return (
+                f'the speeds do not cover the times of the images: the newest is {abs(late_s):.3g} s {side} the newest '
+                'image, by their stamps; stamp both by one clock'
+            )
+        if self._still > steps / 2:
+            return 'the speeds are 0 while the camera moves'
+        distance_m, length = np.array(self._ratios).T
+        scatter = np.std(np.log(distance_m / length))
+        return f'camera and speed differ by {scatter:.0%} from step to step, needed is {MAX_SCATTER:.0%}'
 
     def in_metres(self, transform: UncertainTransform) -> UncertainTransform:
         """Return a transform between frames of the map, whose length has its own error. Unchanged while unknown."""

@@ -70,8 +70,16 @@ class Odometer:
     @property
     def scale(self) -> Scale:
         """The unit of the last motion."""
-        unit = None if self._keyframe is None else self._keyframe.unit
-        return self._rig_scale if unit is None or unit.metres is None else Scale.EXTERNAL
+        return self._rig_scale if self._unit is None or self._unit.metres is None else Scale.EXTERNAL
+
+    @property
+    def unit_fault(self) -> str:
+        """Why speeds do not give a single camera its unit; empty where they do, or none are expected."""
+        return '' if self._unit is None or self.config.odometry.speed == 'none' else self._unit.fault
+
+    @property
+    def _unit(self) -> MapUnit | None:
+        return None if self._keyframe is None else self._keyframe.unit
 
     def configure(self, config: Config, matcher: Matcher | None = None) -> None:
         """Use other settings. With another matcher the motion starts again, because it cannot read the old features."""
@@ -381,10 +389,9 @@ class Odometer:
         values = {'pair': None, 'velocity': None, 'tracks': Tracks.empty(), 'is_keyframe': False, 'relocalised': False}
         values |= changes
         if self.scale is Scale.EXTERNAL and origin_from_cam is not None:
-            unit = self._keyframe.unit
-            origin_from_cam = origin_from_cam.with_relative_error(unit.relative_sigma)
+            origin_from_cam = origin_from_cam.with_relative_error(self._unit.relative_sigma)
             if values['velocity'] is not None:
-                values['velocity'] = values['velocity'].scaled(unit.metres, unit.relative_sigma)
+                values['velocity'] = values['velocity'].scaled(self._unit.metres, self._unit.relative_sigma)
         pair = values['pair']
         compute_s = time.perf_counter() - started + (pair.pose_s if pair else 0.0)
         return Motion(

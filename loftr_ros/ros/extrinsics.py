@@ -68,7 +68,7 @@ class ConstantTransform:
         except tf2_ros.TransformException as error:
             self.fault = (
                 f'TF does not know {child} in {parent} ({error}): start robot_state_publisher or '
-                f'static_transform_publisher, or set {self._setting}. No odometry is published before'
+                f'static_transform_publisher, or set {self._setting} to the pose. No odometry is published before'
             )
             return None
         self.fault = ''
@@ -95,7 +95,10 @@ class BaseFromCamera:
                 f'odometry.base_frame and odometry.odom_frame must be two frames, got {settings.base_frame!r} and '
                 f'{settings.odom_frame!r}'
             )
-        mounting = parse_mounting(settings.base_from_camera) if settings.base_from_camera else None
+        try:
+            mounting = parse_mounting(settings.base_from_camera) if settings.base_from_camera else None
+        except ConfigError as error:
+            raise ConfigError(f'odometry.base_from_camera: {error}') from error
         self._transform = ConstantTransform(node, mounting, 'odometry.base_from_camera')
         if mounting is not None:
             self.of('')
@@ -133,11 +136,14 @@ class CameraFromDepth:
 
     def __init__(self, node, config: Config):
         pose = config.odometry.camera_from_depth
-        matrix = None if pose == FROM_TF else parse_pose(pose, alternatives=(FROM_TF,))
+        try:
+            matrix = None if pose == FROM_TF else parse_pose(pose, alternatives=(FROM_TF,))
+        except ConfigError as error:
+            raise ConfigError(f'odometry.camera_from_depth: {error}') from error
         self._transform = ConstantTransform(node, matrix, 'odometry.camera_from_depth')
 
     def __call__(self, camera_frame: str, depth_frame: str) -> np.ndarray:
         matrix = self._transform.look_up(camera_frame, depth_frame)
         if matrix is None:
-            raise InputError(f'the depth camera has no place beside the image: {self._transform.fault}')
+            raise InputError(f'the pose of the depth camera is unknown: {self._transform.fault}')
         return matrix

@@ -37,6 +37,21 @@ def has_separate_depth(config: Config) -> bool:
     return rig_of(config) == 'rgbd' and bool(config.odometry.camera_from_depth)
 
 
+def unused_settings(config: Config) -> list[str]:
+    """Return a sentence for each setting that is given and has no effect on the rig."""
+    rig, settings = rig_of(config), config.odometry
+    given = (
+        ('speed', settings.speed != 'none', 'mono'),
+        ('camera_from_depth', bool(settings.camera_from_depth), 'rgbd'),
+    )
+    used_rig = rig if config.input.pairing == 'odometry' else ''
+    return [
+        f'odometry.{name} has no effect: it is for the odometry of a {needed} rig'
+        for name, is_given, needed in given
+        if is_given and used_rig != needed
+    ]
+
+
 def _topics(node, config: Config) -> dict[str, type]:
     """Return the full names of the topics and their types; that of a transport depends on its topic after remapping."""
     rig, topics = rig_of(config), {}

@@ -21,7 +21,7 @@ from loftr_ros.odometry.stamps import JUMP_NS
 from loftr_ros.parameter_files import NODE_NAME
 from loftr_ros.ros import compat, diagnostics, parameters, process
 from loftr_ros.ros.extrinsics import CameraFromDepth
-from loftr_ros.ros.inputs import CameraInputs, has_separate_depth, rig_of
+from loftr_ros.ros.inputs import CameraInputs, has_separate_depth, rig_of, unused_settings
 from loftr_ros.ros.outputs import PairOutputs
 from loftr_ros.ros.services import Services
 from loftr_ros.ros.speed_input import SpeedInput
@@ -74,6 +74,8 @@ class MatcherNode(Node):
         reception = MutuallyExclusiveCallbackGroup()
         self._inputs = CameraInputs(self, self.config, self.statistics, self._on_set, reception)
         self._speed = self._create_speed_input(reception)
+        for line in unused_settings(self.config):
+            self.get_logger().warning(line)
         for line in parameters.unused_qos_overrides(self):
             self.get_logger().warning(line)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', self.config.output.queue_size)
@@ -149,9 +151,15 @@ class MatcherNode(Node):
         if waiting_for:
             self.get_logger().warning(waiting_for, throttle_duration_sec=30.0)
         name = diagnostics.status_name(self.get_fully_qualified_name()[1:])
-        fault = self._inputs.clock_fault() or self._outputs.fault or (self._speed.fault if self._speed else '')
+        received, speed_fault = self._inputs.received, ''
+        if self._speed is not None:
+            received[self._speed.topic] = self._speed.received
+            speed_fault = self._speed.fault or self._worker.unit_fault
+        if speed_fault:
+            self.get_logger().warning(f'no unit of length: {speed_fault}', throttle_duration_sec=30.0)
+        fault = self._inputs.clock_fault() or self._outputs.fault or speed_fault
         fault = 'Paused: call ~/resume.' if self._controls.paused else fault
-        status = self.statistics.status(name, self._inputs.received, waiting_for, fault)
+        status = self.statistics.status(name, received, waiting_for, fault)
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), status))
 
 

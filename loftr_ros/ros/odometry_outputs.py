@@ -89,10 +89,14 @@ class OdometryOutputs:
         velocity = velocity_of_base(motion, base_from_cam)
         message = odometry_messages.odometry_to_msg(pose, velocity, header, settings.base_frame)
         self._odometry.publish(message)
-        if self._tf is not None:
+        # A transform has no covariance: it would jump when speeds give the unit.
+        waits_for_unit = settings.speed != 'none' and motion.scale is Scale.UP_TO_SCALE
+        if self._tf is not None and not waits_for_unit:
             self._publish_tf(pose, motion.stamp_ns)
         if motion.status is MotionStatus.STARTING or motion.scale is not self._scale:
             self._poses.clear()  # the motion starts again at the origin, or its unit is another one
+        if self._scale is Scale.UP_TO_SCALE and motion.scale is Scale.EXTERNAL:
+            self._logger.info('the unit of length is known: lengths are metres from now on')
         self._scale = motion.scale
         self._poses.append(PoseStamped(header=header, pose=message.pose.pose))
         if self._path.get_subscription_count():

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from loftr_ros.config import Config
 from loftr_ros.errors import InputError
-from loftr_ros.ros.silence import SILENCE_S
+from loftr_ros.ros.silence import SILENCE_S, explain_graph
 from loftr_ros.speeds import speed_from_msg
 
 TOPIC = 'speed'
@@ -20,6 +21,10 @@ class SpeedInput:
 
     Args:
         base_from_cam: returns the pose of the camera on the robot (4, 4), None while it is unknown.
+
+    Attributes:
+        topic: its full name.
+        received: number of messages.
     """
 
     def __init__(
@@ -30,21 +35,26 @@ class SpeedInput:
         on_speed: Callable[[int, float], None],
         callback_group=None,
     ):
-        self._logger = node.get_logger()
+        self._node = node
         self._base_from_cam = base_from_cam
         self._on_speed = on_speed
         self._last_s = time.monotonic()
-        self._topic = node.resolve_topic_name(TOPIC)
-        kind = _message_type(config.odometry.speed)
-        node.create_subscription(kind, TOPIC, self._receive, 100, callback_group=callback_group)
+        self.topic = node.resolve_topic_name(TOPIC)
+        self.received = 0
+        # It also receives from reliable publishers.
+        self._profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        package, kind = _message_type(config.odometry.speed)
+        self._type = f'{package}/msg/{kind.__name__}'
+        node.create_subscription(kind, TOPIC, self._receive, self._profile, callback_group=callback_group)
 
     def _receive(self, message) -> None:
         try:
             self._on_speed(*speed_from_msg(message, self._base_from_cam()))
         except InputError as error:
-            self._logger.warning(str(error), throttle_duration_sec=10.0)
+            self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             return
         self._last_s = time.monotonic()
+        self.received += 1
 
     @property
     def fault(self) -> str:
@@ -52,14 +62,16 @@ class SpeedInput:
         silent_s = time.monotonic() - self._last_s
         if silent_s < SILENCE_S:
             return ''
-        return f'no speed on {self._topic} for {silent_s:.0f} s, which odometry.speed promises: is its driver running?'
+        cause = explain_graph(self._node, self.topic, self._type, self._profile)
+        return f'no speed for {silent_s:.0f} s, which odometry.speed promises: {cause}'
 
 
-def _message_type(name: str) -> type:
+def _message_type(name: str) -> tuple[str, type]:
+    """Return the package and the class of one of SPEED_TYPES."""
     if name == 'Odometry':
         from nav_msgs.msg import Odometry
 
-        return Odometry
+        return 'nav_msgs', Odometry
     from geometry_msgs import msg
 
-    return getattr(msg, name)
+    return 'geometry_msgs', getattr(msg, name)

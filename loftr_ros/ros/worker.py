@@ -96,6 +96,11 @@ class Worker:
         """Make the next set that allows it the keyframe."""
         self._mailbox.call(lambda: self._front_end.request_keyframe())
 
+    @property
+    def unit_fault(self) -> str:
+        """See Odometer.unit_fault; empty with other pairings."""
+        return getattr(self._front_end, 'unit_fault', '')
+
     def add_speed(self, stamp_ns: int, speed: float) -> None:
         """Give the odometry a measured speed of the camera [m/s]."""
         self._mailbox.call(lambda: self._front_end.add_speed(stamp_ns, speed))
