@@ -116,6 +116,7 @@ class Processes:
 
     def run(self, jobs: Sequence[Job], report: Report) -> Iterator[Any]:
         waiting = collections.deque(range(len(jobs)))
+        started = []
         busy: dict[Connection, _Worker] = {}
         results: dict[int, Any] = {}
         deaths: collections.Counter[int] = collections.Counter()
@@ -134,7 +135,9 @@ class Processes:
             for wanted in range(len(jobs)):
                 while wanted not in results:
                     while waiting and len(busy) < self.count:
-                        give(*_start(self.keep_memory))
+                        connection, process = _start(self.keep_memory)
+                        started.append(process)
+                        give(connection, process)
                     for connection in wait(list(busy)):
                         process, number = busy[connection]
                         try:
@@ -156,6 +159,8 @@ class Processes:
         finally:
             for process, _ in busy.values():
                 process.kill()
+            for process in started:  # the others end by themselves: their connection is closed
+                process.join()
 
 
 def _start(keep_memory: bool) -> tuple[Connection, Any]:
