@@ -224,6 +224,8 @@ def test_the_speed_in_a_bag_gives_one_camera_its_metres(tmp_path, capsys):
     assert 8 <= summary['frames_with_pose'] <= 12  # those before the unit was known are left out
     assert evaluate(*arguments, '--speed-topic', '/image') == 1
     assert 'no speed on /image; topics with one: /truth, /wheel' in capsys.readouterr().err
+    assert evaluate(path, '--odometry', 'stereo', '--speed-topic', '/wheel') == 1
+    assert 'for the odometry of a mono rig' in capsys.readouterr().err
 
 
 def test_depth_is_registered_by_the_transforms_of_the_bag(unregistered_bag, drive, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ class StaticTransforms:
 
     def __init__(self, path: Path):
         self._path = path
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}
-        if STATIC in bag_topics(path):
-            for _, _, _, message in read_bag(path, [STATIC]):
+
+    @cached_property
+    def _parents(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Parent and parent_from_child (4, 4) of each frame; read when they are needed first."""
+        found = {}
+        if STATIC in bag_topics(self._path):
+            for _, _, _, message in read_bag(self._path, [STATIC]):
                 for one in message.transforms:
-                    self._parents[_name(one.child_frame_id)] = (
-                        _name(one.header.frame_id),
-                        transform_from_msg(one.transform),
-                    )
+                    parent, child = _name(one.header.frame_id), _name(one.child_frame_id)
+                    found[child] = parent, transform_from_msg(one.transform)
+        return found
 
     def look_up(self, target: str, source: str) -> np.ndarray:
         """Return target_from_source (4, 4).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class Source:
     truth_ns: np.ndarray | None
     truth: np.ndarray | None
     faults: list[str]
-    speeds: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    speeds: Iterable[tuple[int, float]] = ()
 
     def truth_at(self, stamps_ns: np.ndarray) -> np.ndarray | None:
         """Return the true pose nearest to each stamp (N, 4, 4), NaN where there is none within TRUTH_SLACK_NS."""
@@ -85,7 +85,9 @@ def open_source(
         InputError: the source cannot be read, or it lacks what the rig needs.
     """
     if bags.is_bag(path):
-        speeds = _speeds(path, speed_topic, config) if speed_topic else []
+        if speed_topic and rig != 'mono':
+            raise InputError(f'a speed is for the odometry of a mono rig, whose lengths have no unit, got {rig}')
+        speeds = _speeds(path, speed_topic, config) if speed_topic else ()
         source = _open_bag(path, rig, config, truth, image_topics, depth_topic, camera_files)
         return dataclasses.replace(source, speeds=speeds)
     if image_topics or depth_topic or speed_topic:
@@ -159,8 +161,8 @@ def _poses_of_topic(path, wanted: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(stamps_ns, np.int64), np.array([transform_from_msg(pose) for pose in poses])
 
 
-def _speeds(path, topic: str, config: Config) -> list[tuple[int, float]]:
-    """Return the speeds of the camera on a topic with the velocity of the robot."""
+def _speeds(path, topic: str, config: Config) -> Iterator[tuple[int, float]]:
+    """Return the speeds of the camera on a topic with the velocity of the robot; they are read when the first is."""
     types = bags.bag_topics(path)
     if types.get(topic, '').rpartition('/')[2] not in SPEED_TYPES:
         known = [name for name, found in types.items() if found.rpartition('/')[2] in SPEED_TYPES]
@@ -170,7 +172,11 @@ def _speeds(path, topic: str, config: Config) -> list[tuple[int, float]]:
         )
     mounting = config.odometry.base_from_camera
     base_from_cam = parse_mounting(mounting) if mounting else None
-    return sorted(speed_from_msg(message, base_from_cam) for _, _, _, message in bags.read_bag(path, [topic]))
+
+    def read() -> Iterator[tuple[int, float]]:
+        yield from sorted(speed_from_msg(message, base_from_cam) for _, _, _, message in bags.read_bag(path, [topic]))
+
+    return read()
 
 
 def _of_frames(stamped: list[tuple], frames: list[str], where: str) -> list[tuple]:

@@ -12,15 +12,7 @@ import numpy as np
 
 from loftr_ros import geometry
 from loftr_ros.config import Config
-from loftr_ros.datatypes import (
-    UNKNOWN_VARIANCE,
-    FrameSet,
-    Matches,
-    PoseFailure,
-    PoseStatus,
-    RelativePose,
-    Scale,
-)
+from loftr_ros.datatypes import UNKNOWN_VARIANCE, FrameSet, Matches, PoseFailure, PoseStatus, RelativePose, Scale
 from loftr_ros.depth import depth_of_image
 from loftr_ros.errors import InputError
 from loftr_ros.matchers.base import Matcher

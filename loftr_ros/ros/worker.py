@@ -56,6 +56,7 @@ class Worker:
         self._publish = publish
         self._logger = logger
         self._is_running = is_running
+        self.unit_fault = ''  # of the odometry, computed on the worker's thread, which owns what it reads
         self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._mailbox = Mailbox()
         self._reader = FrameReader(cam_from_depth)
@@ -95,11 +96,6 @@ class Worker:
     def request_keyframe(self) -> None:
         """Make the next set that allows it the keyframe."""
         self._mailbox.call(lambda: self._front_end.request_keyframe())
-
-    @property
-    def unit_fault(self) -> str:
-        """See Odometer.unit_fault; empty with other pairings."""
-        return getattr(self._front_end, 'unit_fault', '')
 
     def add_speed(self, stamp_ns: int, speed: float) -> None:
         """Give the odometry a measured speed of the camera [m/s]."""
@@ -214,6 +210,7 @@ class Worker:
         if isinstance(result, Motion):
             pair = result.pair
             about = {'segment': result.segment, 'tracks': len(result.tracks)}
+            self.unit_fault = self._front_end.unit_fault
             self._statistics.time(odometry_ms=1e3 * result.compute_s)
         if pair is None:  # the first set of an odometry
             self._statistics.note_pair(matcher=self.matcher_name, status=result.status.name, **about)
